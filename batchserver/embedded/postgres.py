@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ SETTINGS = {
     "client_connection_check_interval": "5s",
     "log_checkpoints": "off",
 }
+
+HOLDER_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,25 @@ class Postgres:
             )
 
     def _check_holder(self) -> None:
-        """Refuse a folder in use. A pid file is removed whose number another process has by now."""
+        """Refuse a folder in use, once the PostgreSQL of a killed stack has had the time to go."""
+        deadline = time.monotonic() + HOLDER_SECONDS
+        while pid := self._holder():
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"Another PostgreSQL (process {pid}) uses {self.data}: "
+                    f"stop it by `make down` or `kill -INT {pid}`, then start again."
+                )
+            time.sleep(0.1)
+
+    def _holder(self) -> int | None:
+        """Who uses the data. A pid file is removed whose number another process has by now (after a reboot)."""
         pid_file = self.data / "postmaster.pid"
         try:
             pid = int(pid_file.read_text().partition("\n")[0])
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
-            return
+            return None
         if str(self.data).encode() in command.split(b"\0"):
-            raise StartError(
-                f"Another PostgreSQL (process {pid}) uses {self.data}: "
-                f"stop it by `make down` or `kill -INT {pid}`, then start again."
-            )
+            return pid
         pid_file.unlink()
+        return None

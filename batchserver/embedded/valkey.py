@@ -20,7 +20,7 @@ class Valkey:
     def command(self) -> list[str]:
         socket = str(embedded.run_dir(self.var) / "valkey.sock")
         listen = ("--port", "0", "--unixsocket", socket, "--unixsocketperm", "700")
-        return [self._program(), *listen, "--save", "", "--appendonly", "no"]
+        return [self._program(), *listen, "--save", "", "--appendonly", "no", "--loglevel", "warning"]
 
     def prepare(self) -> None:
         embedded.make_run_dir(self.var)
