@@ -1,0 +1,154 @@
+"""Sends one line to an engine until it has an outcome. It knows no database and no batch, only lines and answers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from apps.core.ids import new_id
+
+BACK_OFF = (0.25, 1.0, 2.0, 4.0, 8.0)  # seconds before the next attempt
+HEADERS = {"content-type": "application/json"}
+RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A request that waits for an engine."""
+
+    shard: int
+    batch: int
+    number: int
+    url: str
+    body: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a line ended: exactly one of `status_code` and `error_code` is set."""
+
+    line: Line
+    failed: bool
+    status_code: int | None = None
+    body: str = ""
+    """The engine's answer, JSON on one line."""
+    error_code: str = ""
+    error_message: str = ""
+    request_id: str = ""
+    attempts: int = 1
+    latency_ms: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class EngineGone(Exception):
+    """The engine died while this line was with it."""
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = 0
+    reasoning_tokens: int | None = 0
+
+
+class _Usage(msgspec.Struct):
+    """Chat, completions and embeddings say prompt/completion; responses say input/output."""
+
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Client:
+    """A pool of connections to one engine's Unix socket; use it as an asynchronous context manager."""
+
+    def __init__(self, socket: Path, *, alive: Callable[[], bool], attempts: int, timeout: float) -> None:
+        """`alive` tells whether the engine's process runs; `timeout` is for one attempt, in seconds."""
+        self._socket, self._alive, self._attempts = socket, alive, attempts
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+            timeout=self._timeout,
+            headers=HEADERS,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def answer(self, line: Line) -> Outcome:
+        """The line's outcome. The engine's trouble is tried again, the request's own is not. Raises `EngineGone`."""
+        started = time.monotonic()
+        problem = Outcome(line=line, failed=True)
+        for attempt in range(1, self._attempts + 1):
+            outcome = await self._attempt(line, attempt, started)
+            if outcome.status_code is not None and not _is_trouble(outcome):
+                return outcome
+            problem = outcome
+            await asyncio.sleep(BACK_OFF[min(attempt, len(BACK_OFF)) - 1])
+            if not self._alive():
+                raise EngineGone
+        return problem
+
+    async def _attempt(self, line: Line, attempt: int, started: float) -> Outcome:
+        try:
+            async with self._session.post(f"http://engine{line.url}", data=line.body.encode()) as response:
+                raw = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            message = f"The engine did not answer: {error or type(error).__name__}"
+            return Outcome(line=line, failed=True, error_code="engine_error", error_message=message, attempts=attempt)
+        return _outcome(line, response.status, raw, attempt, round((time.monotonic() - started) * 1000))
+
+
+def _is_trouble(outcome: Outcome) -> bool:
+    status = outcome.status_code
+    return status is None or status >= 500 or status in RETRIED
+
+
+def _outcome(line: Line, status: int, raw: bytes, attempt: int, latency_ms: int) -> Outcome:
+    try:
+        usage = _decode(raw).usage or _Usage()
+        body = (msgspec.json.format(raw, indent=-1) if b"\n" in raw else raw).decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        message = f"The engine's answer (status {status}) is not valid JSON: {error}"
+        return Outcome(line=line, failed=True, error_code="engine_error", error_message=message, attempts=attempt)
+    given = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
+    made = usage.completion_tokens_details or usage.output_tokens_details or _Details()
+    return Outcome(
+        line=line,
+        failed=status != 200,
+        status_code=status,
+        body=body,
+        request_id=new_id("req_"),
+        attempts=attempt,
+        latency_ms=latency_ms,
+        input_tokens=usage.prompt_tokens or usage.input_tokens or 0,
+        cached_tokens=given.cached_tokens or 0,
+        output_tokens=usage.completion_tokens or usage.output_tokens or 0,
+        reasoning_tokens=made.reasoning_tokens or 0,
+    )

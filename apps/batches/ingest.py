@@ -1,0 +1,174 @@
+"""Reads a batch's input file: bytes in, validated lines and errors out. It knows no model and no database.
+
+Memory holds one block and one line, whatever the file's size; at most `MAX_ERRORS` errors are kept. Uniqueness of
+`custom_id` is left to the database, which can sort a million of them without memory of ours.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import msgspec
+
+from apps.models import sampling
+
+MAX_ERRORS = 100
+BLOCK = 1024 * 1024  # bytes
+MAX_CUSTOM_ID = 64  # characters, OpenAI's limit
+
+WRONG_ENCODINGS = {
+    b"\xff\xfe": "The file is UTF-16: save it as UTF-8.",
+    b"\xfe\xff": "The file is UTF-16: save it as UTF-8.",
+    b"\xef\xbb\xbf": "The file starts with a byte order mark: save it as UTF-8 without one.",
+    b"\x1f\x8b": "The file is compressed with gzip: upload the plain .jsonl.",
+    b"PK": "The file is a zip archive: upload the plain .jsonl.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    requests: int
+    line_bytes: int
+    embedding_inputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineError:
+    """One entry of a failed batch's `errors.data`."""
+
+    code: str
+    message: str
+    line: int | None = None
+    """Counts from 1."""
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    number: int
+    custom_id: str
+    body: str
+    """JSON, as it came."""
+
+
+class Rejected(Exception):
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.param = code, param
+
+
+class _Input(msgspec.Struct):
+    custom_id: str
+    method: str
+    url: str
+    body: msgspec.Raw
+
+
+_decode_input = msgspec.json.Decoder(_Input).decode
+
+
+@dataclass(slots=True)
+class Reader:
+    """Iterate over `lines()`; afterwards `errors`, `model` and `count` are known."""
+
+    file: BinaryIO
+    endpoint: str
+    limits: Limits
+    errors: list[LineError] = field(default_factory=list)
+    model: str = ""
+    """The model that the first valid line names; all others must name it too."""
+    count: int = 0
+    inputs: int = 0
+
+    def lines(self) -> Iterator[Line]:
+        """The valid lines, as long as there was no error: a batch with an error runs nothing."""
+        for number, raw in _split(self.file, self.limits.line_bytes):
+            if len(self.errors) >= MAX_ERRORS:
+                return
+            if not raw.strip():
+                continue
+            self.count += 1
+            try:
+                line = self._line(number, raw)
+            except Rejected as error:
+                self.errors.append(LineError(error.code, str(error), number, error.param))
+                if error.code in ("too_many_tasks", "invalid_encoding"):
+                    return
+                continue
+            if not self.errors:
+                yield line
+        if self.count == 0:
+            self.errors.append(LineError("empty_file", "The file holds no request: write one JSON object per line."))
+
+    def _line(self, number: int, raw: bytes) -> Line:
+        if self.count > self.limits.requests:
+            message = f"The file holds more than {self.limits.requests:,} requests: split it into several batches."
+            raise Rejected("too_many_tasks", message)
+        parsed, text = _parse(number, raw, self.limits.line_bytes)
+        if parsed.method != "POST":
+            raise Rejected("invalid_request", f"method must be POST, not {parsed.method[:20]!r}.", "method")
+        if parsed.url != self.endpoint:
+            message = f"URL provided for this request ({parsed.url[:60]!r}) does not match the batch endpoint."
+            raise Rejected("invalid_url", message, "url")
+        if not 0 < len(parsed.custom_id) <= MAX_CUSTOM_ID:
+            raise Rejected("invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters.", "custom_id")
+        if "\0" in parsed.custom_id:
+            raise Rejected("invalid_request", "custom_id must not hold a NUL character.", "custom_id")
+        self._check_body(bytes(parsed.body))
+        return Line(number, parsed.custom_id, text)
+
+    def _check_body(self, body: bytes) -> None:
+        try:
+            checked = sampling.check(body, self.endpoint)
+        except sampling.Refused as error:
+            raise Rejected(error.code, str(error), error.param) from error
+        if not self.model:
+            self.model = checked.model
+        if checked.model != self.model:
+            message = f"All requests of a batch must name the same model; the first names {self.model!r}."
+            raise Rejected("mismatched_model", message, "body.model")
+        self.inputs += checked.inputs
+        if self.inputs > self.limits.embedding_inputs:
+            message = f"The batch holds more than {self.limits.embedding_inputs:,} embedding inputs: split it."
+            raise Rejected("too_many_tasks", message, "body.input")
+
+
+def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, str]:
+    """The line's four fields, and the body as text."""
+    if number == 1:
+        for mark, message in WRONG_ENCODINGS.items():
+            if raw.startswith(mark):
+                raise Rejected("invalid_encoding", message)
+    if len(raw) > limit:
+        raise Rejected("line_too_long", f"This line has more than {limit:,} bytes, which is the limit.")
+    try:
+        parsed = _decode_input(raw)
+        return parsed, bytes(parsed.body).decode()
+    except msgspec.ValidationError as error:
+        raise _wrong_shape(error) from error
+    except UnicodeDecodeError as error:
+        raise Rejected("invalid_json_line", "This line is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise Rejected("invalid_json_line", "This line is nested too deeply.") from error
+    except msgspec.DecodeError as error:
+        raise Rejected("invalid_json_line", f"This line is not parseable as valid JSON: {error}.") from error
+
+
+def _wrong_shape(error: msgspec.ValidationError) -> Rejected:
+    message = str(error)
+    if "missing required field" in message:
+        name = message.split("`")[1]
+        return Rejected("missing_required_parameter", f"The line lacks {name!r}.", name)
+    param = message.rsplit("`$.", 1)[1].rstrip("`") if "`$." in message else None
+    return Rejected("invalid_request", f"The line has a wrong shape: {message}.", param)
+
+
+def _split(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines. A line beyond `limit` is passed over in blocks and given as its first `limit` + 1 bytes."""
+    number = 0
+    while raw := file.readline(limit + 2):
+        number += 1
+        if not raw.endswith(b"\n") and len(raw) > limit + 1:
+            while (rest := file.readline(BLOCK)) and not rest.endswith(b"\n"):
+                pass
+        yield number, raw.rstrip(b"\r\n")

@@ -1,0 +1,156 @@
+"""The runner's book in PostgreSQL: takes shards, reads their lines, writes outcomes. One connection, plain SQL.
+
+Every write is fenced by the shard's lease, and results are only ever inserted: whatever is killed or doubled, a line
+has one result, and the shard's counts change in the same transaction.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import psycopg
+
+from apps.batches.client import Line, Outcome
+from apps.core import leases
+from apps.core.db import connect
+from apps.core.drain import owner
+
+CANDIDATES = 16  # shards looked at for a free one
+
+RUNNABLE = "b.status = 'in_progress' AND b.paused_at IS NULL AND b.expires_at > now()"
+
+NEXT_SHARDS = f"""
+SELECT s.id, s.batch_id, b.uid, s.first_line, s.last_line, b.endpoint
+FROM batches_shard s
+JOIN batches_batch b ON b.id = s.batch_id
+JOIN models_model m ON m.id = b.model_id
+LEFT JOIN core_lease l ON l.key = 'shard:' || s.id
+WHERE {RUNNABLE} AND coalesce(m.base_id, m.id) = %s AND s.lines > s.completed + s.failed
+AND (l.key IS NULL OR l.expires_at < clock_timestamp())
+ORDER BY b.priority DESC, b.id, s.id LIMIT {CANDIDATES}
+"""  # noqa: S608 - constants only
+
+UNANSWERED = """
+SELECT q.line, q.body FROM batches_request q
+WHERE q.batch_id = %s AND q.line BETWEEN %s AND %s
+AND NOT EXISTS (SELECT FROM batches_result r WHERE r.batch_id = q.batch_id AND r.line = q.line)
+ORDER BY q.line
+"""
+
+COLUMNS = {
+    "line": "int", "failed": "bool", "status_code": "int", "body": "text", "error_code": "text",
+    "error_message": "text", "request_id": "text", "attempts": "int", "latency_ms": "int",
+    "input_tokens": "int", "cached_tokens": "int", "output_tokens": "int", "reasoning_tokens": "int",
+}  # fmt: skip
+
+# Binary arrays: six times faster than text ones. 0 and '' stand for null, since an array of nulls has no type.
+RECORD = f"""
+WITH fresh AS (
+    INSERT INTO batches_result (batch_id, {", ".join(COLUMNS)})
+    SELECT %(batch)s, line, failed, nullif(status_code, 0), nullif(body, ''), error_code, error_message, request_id,
+           attempts, latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens
+    FROM unnest({", ".join(f"%({name})b::{kind}[]" for name, kind in COLUMNS.items())}) AS u({", ".join(COLUMNS)})
+    ON CONFLICT (batch_id, line) DO NOTHING
+    RETURNING failed, input_tokens, cached_tokens, output_tokens, reasoning_tokens
+), sums AS (
+    SELECT count(*) FILTER (WHERE NOT failed) AS completed, count(*) FILTER (WHERE failed) AS failed,
+           coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(cached_tokens), 0) AS cached_tokens,
+           coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(reasoning_tokens), 0) AS reasoning_tokens
+    FROM fresh
+)
+UPDATE batches_shard s SET
+    completed = s.completed + sums.completed, failed = s.failed + sums.failed,
+    input_tokens = s.input_tokens + sums.input_tokens, cached_tokens = s.cached_tokens + sums.cached_tokens,
+    output_tokens = s.output_tokens + sums.output_tokens,
+    reasoning_tokens = s.reasoning_tokens + sums.reasoning_tokens
+FROM sums WHERE s.id = %(shard)s RETURNING s.lines - s.completed - s.failed
+"""  # noqa: S608 - constants only
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard that is ours, and what is left of it to send."""
+
+    id: int
+    batch: int
+    batch_uid: str
+    held: leases.Held
+    lines: list[Line]
+
+
+class Ledger:
+    """Not safe for threads: give it one of its own. Every method raises `psycopg.Error` while the database is away."""
+
+    def __init__(self) -> None:
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def take_shard(self, model_id: int) -> Shard | None:
+        """Lease the next shard for the model's engine, in order of priority and age; None when there is none."""
+        with self._transaction() as cursor:
+            cursor.execute(NEXT_SHARDS, (model_id,))
+            for shard_id, batch, uid, first, last, endpoint in cursor.fetchall():
+                held = leases.claim(cursor, f"shard:{shard_id}", owner())
+                if held is None:
+                    continue
+                cursor.execute(UNANSWERED, (batch, first, last))
+                lines = [Line(shard_id, batch, number, endpoint, body) for number, body in cursor.fetchall()]
+                return Shard(shard_id, batch, uid, held, lines)
+        return None
+
+    def record(self, outcomes: Iterable[Outcome], held: dict[int, leases.Held]) -> dict[int, int]:
+        """Write outcomes durably. Returns the lines left per shard; a shard that is ours no more is missing there."""
+        left: dict[int, int] = {}
+        by_shard = sorted(outcomes, key=attrgetter("line.shard"))
+        with self._transaction() as cursor:
+            for shard_id, group in groupby(by_shard, key=attrgetter("line.shard")):
+                try:
+                    leases.fence(cursor, held[shard_id])
+                except leases.Fenced:
+                    continue
+                cursor.execute(RECORD, _parameters(shard_id, list(group)))
+                left[shard_id] = cursor.fetchone()[0]
+            if 0 in left.values():
+                cursor.execute("SELECT pg_notify('bell_control', '')")
+        return left
+
+    def release(self, shards: Iterable[leases.Held]) -> None:
+        with self._transaction() as cursor:
+            for held in shards:
+                leases.release(cursor, held)
+
+    def runnable(self, batches: Sequence[int]) -> set[int]:
+        """Those of the batches that were neither cancelled, paused nor ended in the meantime."""
+        with self._transaction() as cursor:
+            cursor.execute(f"SELECT b.id FROM batches_batch b WHERE b.id = ANY(%s) AND {RUNNABLE}", (list(batches),))  # noqa: S608
+            return {row[0] for row in cursor.fetchall()}
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Cursor[Any]]:
+        """A cursor whose transaction commits at the end; a broken connection is made anew the next time."""
+        if self._connection is None or self._connection.closed:
+            self._connection = connect()
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            yield cursor
+
+
+def _parameters(shard_id: int, outcomes: list[Outcome]) -> dict[str, Any]:
+    """One array per column."""
+    return {
+        "shard": shard_id,
+        "batch": outcomes[0].line.batch,
+        "line": [outcome.line.number for outcome in outcomes],
+        "status_code": [outcome.status_code or 0 for outcome in outcomes],
+        **{
+            name: [getattr(outcome, name) for outcome in outcomes]
+            for name in COLUMNS
+            if name not in ("line", "status_code")
+        },
+    }

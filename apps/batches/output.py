@@ -1,0 +1,50 @@
+"""A batch's results as OpenAI's output lines, streamed from the rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import psycopg
+
+from apps.batches.models import Batch
+
+FETCH = 500  # rows in memory at a time
+
+_json = msgspec.json.encode
+
+
+def output_lines(connection: psycopg.Connection[Any], batch: Batch, *, failed: bool) -> Iterator[bytes]:
+    """The lines of the output file, or of the error file, in input order. The connection must not autocommit."""
+    with connection.cursor(name=f"output_{batch.pk}") as cursor:
+        cursor.itersize = FETCH
+        cursor.execute(
+            "SELECT r.line, q.custom_id, r.status_code, r.request_id, r.body, r.error_code, r.error_message"
+            " FROM batches_result r JOIN batches_request q ON q.batch_id = r.batch_id AND q.line = r.line"
+            " WHERE r.batch_id = %s AND r.failed = %s ORDER BY r.line",
+            (batch.pk, failed),
+        )
+        for row in cursor:
+            yield _output_line(batch.uid, *row)
+
+
+def _output_line(
+    batch: str,
+    line: int,
+    custom_id: str,
+    status: int | None,
+    request_id: str,
+    body: str | None,
+    code: str,
+    message: str,
+) -> bytes:
+    """An answer of the engine, 4xx ones included, has a response; what never got one has an error."""
+    head = b'{"id":"%s","custom_id":%s,' % (request_uid(uid, line).encode(), _json(custom_id))
+    if status is None:
+        return b'%s"response":null,"error":%s}\n' % (head, _json({"code": code, "message": message}))
+    response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (status, _json(request_id), (body or "null").encode())
+    return b'%s"response":%s,"error":null}\n' % (head, response)
+
+
+def request_uid(batch: str, line: int) -> str:
+    """The public id of a batch's line: the same each time it is written."""
+    return f"batch_req_{batch.removeprefix('batch_')}{line:07x}"

@@ -1,0 +1,17 @@
+"""Where batches announce themselves to the layers below, which know them only by these names."""
+
+from apps.batches.finalize import finalize_next, notice_ended
+from apps.batches.progress import BatchTopic
+from apps.batches.validate import validate_next
+from apps.batches.work import BatchKind
+from apps.core import duties
+from apps.events import progress
+from apps.models import jobs
+
+
+def register() -> None:
+    jobs.register("batches", BatchKind())
+    duties.register("validate batches", validate_next)
+    duties.register("notice ended batches", notice_ended)
+    duties.register("finalize batches", finalize_next)
+    progress.register("batch", BatchTopic())

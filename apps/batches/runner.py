@@ -1,0 +1,248 @@
+"""Keeps an engine's window full with lines, across the ends of shards and batches, and every outcome durable.
+
+In charge of: what is in flight, when to take the next shard, when to write, what to drop, and which line to blame for a
+dead engine. Not in charge of: which model runs and when (`apps.models.worker`), how a request is tried again
+(`client`), what a row looks like (`ledger`).
+
+One event loop sends; the ledger has a thread of its own, so that writing never keeps the engine waiting.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import psycopg
+import uvloop
+from asgiref.sync import sync_to_async
+from django.db import Error, close_old_connections
+
+from apps.batches.bisection import Bisection
+from apps.batches.client import Client, EngineGone, Line, Outcome
+from apps.batches.ledger import Ledger, Shard
+from apps.core.leases import Keeper
+from apps.models.jobs import EngineHost
+
+FLUSH_SECONDS = 0.05  # the longest that an outcome waits to be written
+MAX_UNWRITTEN = 4_000  # outcomes in memory before sending stops
+LOOK_SECONDS = 1.0  # between two looks at cancelled and paused batches
+IDLE_SECONDS = 0.1  # between two looks for a shard while the window is not full
+STOP_SECONDS = 2.0  # for lines in flight when the worker has to stop
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """One turn of one model on one engine."""
+
+    def __init__(
+        self,
+        *,
+        model_id: int,
+        host: EngineHost,
+        keeper: Keeper,
+        window: int,
+        client: Callable[[EngineHost], Client],
+        on_progress: Callable[[set[str]], Awaitable[None]],
+    ) -> None:
+        """`window` lines are kept in flight; `on_progress` is told the batches whose counts have changed."""
+        self._model_id, self._host, self._keeper, self._window = model_id, host, keeper, window
+        self._new_client, self._on_progress = client, on_progress
+        self._ledger, self._thread = Ledger(), ThreadPoolExecutor(1, "ledger")
+        self._shards: dict[int, Shard] = {}  # ours, with lines that are not written yet
+        self._queue: deque[Line] = deque()
+        self._flight: dict[asyncio.Task[Outcome], Line] = {}
+        self._outcomes: list[Outcome] = []
+        self._suspects: Bisection[Line] = Bisection()
+        self._victims: list[Line] = []  # with the engine when it died
+
+    def run(self) -> None:
+        """Send lines until none is left or the host says no. Nothing of ours is leased afterwards."""
+        try:
+            while uvloop.run(self._serve_one_engine()) and self._host.restart():
+                self._accuse()
+        finally:
+            self._thread.submit(self._release_all)
+            self._thread.shutdown()
+
+    async def _serve_one_engine(self) -> bool:
+        """Work with the engine as long as it lives. True: it died, and there is more to send."""
+        self._going, self._changed = True, asyncio.Event()
+        async with self._new_client(self._host) as self._client:
+            background = [asyncio.create_task(job()) for job in (self._write_outcomes, self._watch)]
+            try:
+                await self._send_everything()
+                await self._land()
+            finally:
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+            await self._flush()
+        return bool(self._victims) and self._going
+
+    async def _send_everything(self) -> None:
+        while self._going and not self._victims:
+            if not self._suspects.group() and len(self._queue) < self._window:
+                await self._take_shard()
+            self._pump()
+            if not self._shards:
+                return
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), IDLE_SECONDS)
+
+    async def _take_shard(self) -> None:
+        shard = await self._in_thread(lambda: self._ledger.take_shard(self._model_id))
+        if shard is None:
+            return
+        self._keeper.add(shard.held)
+        self._shards[shard.id] = shard
+        self._queue.extend(shard.lines)
+
+    def _pump(self) -> None:
+        """Fill the window: with the suspects alone while there are any."""
+        if self._victims or len(self._outcomes) > MAX_UNWRITTEN:
+            return
+        if group := self._suspects.group():
+            self._try_suspects(group)
+            return
+        while self._queue and len(self._flight) < self._window:
+            line = self._queue.popleft()
+            if self._keeper.holds(self._shards[line.shard].held):
+                self._send(line)
+            else:
+                self._queue.appendleft(line)
+                return
+
+    def _try_suspects(self, group: list[Line]) -> None:
+        if self._flight:
+            return
+        waiting = set(group) & set(self._queue)
+        if not waiting:
+            self._suspects.passed()
+            self._changed.set()
+            return
+        self._queue = deque(line for line in self._queue if line not in waiting)
+        for line in group:
+            if line in waiting:
+                self._send(line)
+
+    def _send(self, line: Line) -> None:
+        task = asyncio.create_task(self._client.answer(line))
+        self._flight[task] = line
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[Outcome]) -> None:
+        line = self._flight.pop(task)
+        if not task.cancelled():
+            match task.exception():
+                case None:
+                    self._outcomes.append(task.result())
+                case EngineGone():
+                    self._victims.append(line)
+                case error:
+                    log.error("Line %s of batch %s", line.number, line.batch, exc_info=error)
+                    self._outcomes.append(_errored(line, "internal_error", f"The server failed: {error!r}"))
+        self._pump()
+        if self._victims or not self._flight or len(self._queue) == self._window:
+            self._changed.set()
+
+    def _accuse(self) -> None:
+        """A new engine is up: decide what to send first, or whose fault it was."""
+        guilty = self._suspects.died(self._victims)
+        for line in self._victims:
+            if line is guilty:
+                log.warning("Line %s of batch %s kills the engine", line.number, line.batch)
+                message = "This request made the engine crash twice, alone with it; it was not tried again."
+                self._outcomes.append(_errored(line, "engine_crash", message))
+            elif line.shard in self._shards:
+                self._queue.appendleft(line)
+        self._victims = []
+
+    async def _land(self) -> None:
+        """Let what is in flight end: for long while the engine is ours, briefly when we have to stop."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._flight and (self._victims or time.monotonic() < deadline):
+            await asyncio.wait(self._flight, timeout=0.2)
+        for task in list(self._flight):
+            task.cancel()
+        await asyncio.gather(*self._flight, return_exceptions=True)
+
+    async def _write_outcomes(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write all outcomes; while the database is away they stay in memory."""
+        while outcomes := self._outcomes[:MAX_UNWRITTEN]:
+            held = {shard.id: shard.held for shard in self._shards.values()}
+            ours = [outcome for outcome in outcomes if outcome.line.shard in held]
+            left = await self._in_thread(partial(self._ledger.record, ours, held))
+            del self._outcomes[: len(outcomes)]
+            touched = [self._shards[key] for key in {outcome.line.shard for outcome in ours} if key in self._shards]
+            self._drop(shard for shard in touched if shard.id not in left)
+            self._finish(shard for shard in touched if left.get(shard.id) == 0)
+            await self._on_progress({shard.batch_uid for shard in touched})
+
+    async def _watch(self) -> None:
+        """Every second: may we go on, and which batches were cancelled, paused, expired, or taken over?"""
+        while True:
+            shards = list(self._shards.values())
+            wanted = await self._in_thread(partial(self._ledger.runnable, [shard.batch for shard in shards]))
+            self._drop(shard for shard in shards if shard.batch not in wanted or self._keeper.lost(shard.held))
+            self._going = await sync_to_async(self._may_go_on)()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _may_go_on(self) -> bool:
+        close_old_connections()
+        try:
+            return self._host.go_on()
+        except Error:
+            return True  # the database is away: nobody can have decided otherwise
+
+    def _drop(self, shards: Iterable[Shard]) -> None:
+        """Stop working on these shards at once; the engine gives up on their requests when their connections close."""
+        dropped = {shard.id for shard in shards if shard.id in self._shards}
+        if not dropped:
+            return
+        self._queue = deque(line for line in self._queue if line.shard not in dropped)
+        for task, line in self._flight.items():
+            if line.shard in dropped:
+                task.cancel()
+        self._finish([self._shards[key] for key in dropped])
+
+    def _finish(self, shards: Iterable[Shard]) -> None:
+        for shard in shards:
+            self._keeper.remove(shard.held)
+            del self._shards[shard.id]
+            self._thread.submit(self._ledger.release, [shard.held])
+        self._changed.set()
+
+    def _release_all(self) -> None:
+        try:
+            self._ledger.release([shard.held for shard in self._shards.values()])
+        except psycopg.Error as error:
+            log.warning("Leases of shards will expire by themselves: %s", error)
+        for shard in self._shards.values():
+            self._keeper.remove(shard.held)
+        self._ledger.close()
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Run it in the ledger's thread, again and again while the database is away."""
+        while True:
+            try:
+                return await asyncio.wrap_future(self._thread.submit(call))
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                log.warning("The database is away, trying again: %s", str(error).strip())
+                await asyncio.sleep(1.0)
+
+
+def _errored(line: Line, code: str, message: str) -> Outcome:
+    return Outcome(line=line, failed=True, error_code=code, error_message=message)

@@ -1,0 +1,149 @@
+"""The duty that turns an uploaded file into a batch's lines, or into its errors: all or nothing, in one transaction.
+
+Killed at any moment, nothing of it is left; the next control worker starts over.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from apps.batches.ingest import MAX_ERRORS, Limits, Line, LineError, Reader
+from apps.batches.models import Batch, File
+from apps.batches.owed import next_owed
+from apps.core import bell, leases
+from apps.events import progress
+from apps.events.services import announce
+from apps.models.models import Model
+
+COPY_ROWS = 5_000  # between two looks at whether the batch was cancelled
+SHARD_BYTES = 32 * 1024**2  # of request bodies, which a worker holds in memory
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The batch is not ours to validate any more."""
+
+
+def validate_next(keeper: leases.Keeper) -> bool:
+    """Validate one batch that waits for it."""
+    with next_owed(Batch.objects.filter(status=Batch.Status.VALIDATING), keeper) as owed:
+        if owed is None:
+            return False
+        batch, held = owed
+        try:
+            _validate(batch, held, keeper)
+        except (Interrupted, leases.Fenced):
+            log.info("%s: validation was interrupted", batch.uid)
+    progress.hint("batch", batch.uid)
+    return True
+
+
+class _Invalid(Exception):
+    def __init__(self, errors: list[LineError]) -> None:
+        self.errors = errors
+
+
+def _validate(batch: Batch, held: leases.Held, keeper: leases.Keeper) -> None:
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            model, count = _load(batch, cursor, keeper, held)
+            cut_shards(cursor, batch.pk)
+            leases.fence(cursor, held)
+            if not batch.advance(Batch.Status.IN_PROGRESS, model=model, model_name=model.name, total=count):
+                raise Interrupted
+            bell.ring("gpu")
+    except _Invalid as invalid:
+        with transaction.atomic(), connection.cursor() as cursor:
+            leases.fence(cursor, held)
+            if batch.advance(Batch.Status.FAILED, errors=[asdict(error) for error in invalid.errors[:MAX_ERRORS]]):
+                announce(type="batch.failed", project=batch.project, data={"id": batch.uid})
+
+
+def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -> tuple[Model, int]:
+    """Copy the file's lines into the table. Raises `_Invalid` with every error found."""
+    file = File.objects.of(batch.project).filter(uid=batch.input_file_id).first()
+    if file is None:
+        raise _Invalid([LineError("invalid_request", "The input file was deleted.", None, "input_file_id")])
+    with file.content.open("rb") as stream:
+        reader = Reader(stream, batch.endpoint, _limits())
+        lines = reader.lines()
+        while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
+            _check_wanted(batch, keeper, held)
+    errors = reader.errors + _duplicates(cursor, batch.pk)
+    model = _model(batch, reader.model, errors)
+    if errors or model is None:
+        raise _Invalid(sorted(errors, key=lambda error: error.line or 0))
+    return model, reader.count
+
+
+def _limits() -> Limits:
+    return Limits(
+        requests=settings.BATCH_MAX_REQUESTS,
+        line_bytes=settings.BATCH_LINE_MAX_BYTES,
+        embedding_inputs=settings.BATCH_MAX_EMBEDDING_INPUTS,
+    )
+
+
+def _copy(cursor: Any, batch_id: int, lines: Iterator[Line]) -> bool:
+    """Whether there was anything to copy."""
+    rows = 0
+    with cursor.copy("COPY batches_request (batch_id, line, custom_id, body) FROM STDIN") as copy:
+        for line in lines:
+            copy.write_row((batch_id, line.number, line.custom_id, line.body))
+            rows += 1
+    return rows > 0
+
+
+def _check_wanted(batch: Batch, keeper: leases.Keeper, held: leases.Held) -> None:
+    if keeper.lost(held) or not Batch.objects.filter(pk=batch.pk, status=Batch.Status.VALIDATING).exists():
+        raise Interrupted
+
+
+def _duplicates(cursor: Any, batch_id: int) -> list[LineError]:
+    """Every line whose custom_id an earlier line has; the database sorts, on disk where it must."""
+    cursor.execute(
+        "SELECT line, custom_id FROM (SELECT line, custom_id, row_number() OVER"
+        " (PARTITION BY custom_id ORDER BY line) AS nth FROM batches_request WHERE batch_id = %s) AS numbered"
+        " WHERE nth > 1 ORDER BY line LIMIT %s",
+        (batch_id, MAX_ERRORS),
+    )
+    return [
+        LineError("duplicate_custom_id", f"The custom_id {name!r} is used by an earlier line.", line, "custom_id")
+        for line, name in cursor.fetchall()
+    ]
+
+
+def _model(batch: Batch, name: str, errors: list[LineError]) -> Model | None:
+    """The model that the lines name, if the batch may use it; otherwise one more error."""
+    if not name:
+        return None
+    model = Model.objects.usable_by(batch.project).select_related("base").filter(name=name).first()
+    allowed = batch.created_by is None or batch.created_by.allows_model(name)
+    if model is None or not allowed:
+        message = f"The model {name!r} does not exist or you do not have access to it."
+        errors.append(LineError("model_not_found", message, 1, "body.model"))
+        return None
+    if batch.endpoint not in model.endpoints:
+        message = f"The model {name!r} does not serve {batch.endpoint}; it serves {', '.join(sorted(model.endpoints))}."
+        errors.append(LineError("invalid_request", message, 1, "body.model"))
+    return model
+
+
+def cut_shards(cursor: Any, batch_id: int) -> None:
+    """Cut the batch's requests into shards, in the order of their lines; a shard fits a worker's memory."""
+    cursor.execute(
+        "INSERT INTO batches_shard (batch_id, first_line, last_line, lines, completed, failed,"
+        " input_tokens, cached_tokens, output_tokens, reasoning_tokens)"
+        " SELECT %(batch)s, min(line), max(line), count(*), 0, 0, 0, 0, 0, 0 FROM (SELECT line,"
+        " (row_number() OVER in_order - 1) / %(lines)s AS by_lines,"
+        " sum(octet_length(body)) OVER in_order / %(bytes)s AS by_bytes"
+        " FROM batches_request WHERE batch_id = %(batch)s WINDOW in_order AS (ORDER BY line)) AS numbered"
+        " GROUP BY by_lines, by_bytes ORDER BY 2",
+        {"batch": batch_id, "lines": settings.BATCH_SHARD_LINES, "bytes": SHARD_BYTES},
+    )

@@ -1,0 +1,63 @@
+"""Batches as a kind of GPU work: what waits, and how a turn is worked through."""
+
+from django.conf import settings
+from django.db.models import F, Max, Min, Sum
+from django.db.models.functions import Coalesce
+
+from apps.batches.client import Client
+from apps.batches.models import Batch, Shard
+from apps.batches.runner import Runner
+from apps.core.leases import Keeper
+from apps.events import progress
+from apps.models.jobs import EngineHost, Job
+
+
+class BatchKind:
+    """Lines of batches that wait for a model."""
+
+    def backlog(self) -> list[Job]:
+        """One job per engine's model; shards that a live worker holds do not wait any more."""
+        shards = Shard.objects.filter(batch__in=Batch.objects.runnable(), lines__gt=F("completed") + F("failed"))
+        free = shards.extra(
+            where=[
+                "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'shard:' || batches_shard.id"
+                " AND l.expires_at > clock_timestamp())"
+            ]
+        )
+        rows = free.values(engine_model=Coalesce("batch__model__base", "batch__model")).annotate(
+            waiting=Sum(F("lines") - F("completed") - F("failed")),
+            priority=Max("batch__priority"),
+            deadline=Min("batch__expires_at"),
+            since=Min("batch__in_progress_at"),
+        )
+        return [
+            Job(
+                kind="batches",
+                model_id=row["engine_model"],
+                waiting=row["waiting"],
+                priority=row["priority"],
+                deadline=row["deadline"],
+                since=row["since"],
+            )
+            for row in rows
+            if row["engine_model"] is not None
+        ]
+
+    def run(self, model_id: int, host: EngineHost, keeper: Keeper, window: int) -> None:
+        Runner(
+            model_id=model_id, host=host, keeper=keeper, window=window, client=_client, on_progress=_tell_watchers
+        ).run()
+
+
+async def _tell_watchers(batches: set[str]) -> None:
+    for uid in batches:
+        await progress.ahint("batch", uid)
+
+
+def _client(host: EngineHost) -> Client:
+    return Client(
+        host.engine.spec.socket,
+        alive=host.engine.alive,
+        attempts=settings.REQUEST_ATTEMPTS,
+        timeout=settings.REQUEST_TIMEOUT_SECONDS,
+    )

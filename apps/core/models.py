@@ -1,0 +1,26 @@
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Lease(models.Model):
+    """Who may work on something now. Only the database's clock is compared; see `apps.core.leases`."""
+
+    key = models.CharField(max_length=100, primary_key=True)
+    owner = models.CharField(max_length=200)
+    epoch = models.BigIntegerField(default=1)  # the fencing token: a late owner's writes carry an older one
+    expires_at = models.DateTimeField()
+    process_group = models.CharField(max_length=200, default="")  # what the next owner must reap first
+
+
+class IdempotencyKey(models.Model):
+    """The answer given to a request that a client may send twice, kept for a day."""
+
+    scope = models.CharField(max_length=200)  # whose key it is, and for which route
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)  # SHA-256 of the request's content
+    status = models.PositiveSmallIntegerField(null=True)  # null while the first request runs
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["scope", "key"], name="idempotency_key_once")]

@@ -1,0 +1,59 @@
+"""Kinds of GPU work. Apps above register theirs, so that the plan knows every job and no app above."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from apps.core.leases import Keeper
+from apps.models.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work that wants a model's engine."""
+
+    kind: str
+    model_id: int
+    """The engine's model: for an adapter, its base."""
+    waiting: int
+    """Requests left."""
+    priority: int
+    """Higher first."""
+    deadline: datetime
+    since: datetime
+    """When the oldest of it began to wait."""
+
+
+class EngineHost(Protocol):
+    """Lends a running engine to a job, which may ask for a new one when it died under the job's hands."""
+
+    engine: Engine
+
+    def restart(self) -> bool:
+        """Replace the dead engine; blocks while it loads. False: it does not start, or we have to stop."""
+
+    def go_on(self) -> bool:
+        """Whether the job may send more: the slot is ours, nobody asked to stop, no other model's turn has come."""
+
+
+class Kind(Protocol):
+    def backlog(self) -> list[Job]:
+        """Everything that waits for an engine now."""
+
+    def run(self, model_id: int, host: EngineHost, keeper: Keeper, window: int) -> None:
+        """Work on this model's jobs, `window` requests in flight, until none is left or the host says no."""
+
+
+_kinds: dict[str, Kind] = {}
+
+
+def register(name: str, kind: Kind) -> None:
+    _kinds[name] = kind
+
+
+def kind(name: str) -> Kind:
+    return _kinds[name]
+
+
+def backlog() -> list[Job]:
+    return [job for kind in _kinds.values() for job in kind.backlog()]

@@ -1,0 +1,166 @@
+"""A GPU worker: keeps one engine warm on its slot and gives it the plan's next job."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from apps.core import leases
+from apps.core.drain import STOP
+from apps.core.process import ProcessGroup
+from apps.models import jobs, plan
+from apps.models.engine import Adapter, Engine, EngineFailed, EngineSpec
+from apps.models.models import Engine as EngineRow
+from apps.models.models import Model
+from apps.models.slots import Slot
+
+BACK_OFF = (2, 5, 15, 30, 60)  # seconds between starts that failed
+STOP_SECONDS = 8.0
+REAP_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class GpuWorker:
+    """Owns a slot's engine and lends it to jobs. What a job does with it is the job kind's business."""
+
+    engine: Engine
+
+    def __init__(self, slot: Slot, held: leases.Held, keeper: leases.Keeper) -> None:
+        self._slot, self._held, self._keeper = slot, held, keeper
+        self._model: Model | None = None  # whose engine runs
+        self._turn_began = 0.0
+        self._failures = 0
+        if held.left_behind:
+            ProcessGroup.parse(held.left_behind).reap(REAP_SECONDS)
+        self._show(EngineRow.State.STOPPED)
+
+    def step(self) -> bool:
+        """Serve one job for a quantum. False when nothing waits, or its engine does not start."""
+        if self._model and not self.engine.alive():
+            self._failed("The engine died while it waited.")
+        job = plan.choose(jobs.backlog(), resident=self._resident, quantum_over=self._turn_is_over())
+        if job is None or not self._serve(job.model_id):
+            return False
+        self._show(EngineRow.State.BUSY)
+        jobs.kind(job.kind).run(job.model_id, self, self._keeper, concurrency(self._slot))
+        if self._model:
+            self._show(EngineRow.State.READY)
+        return True
+
+    def close(self) -> None:
+        self._stop_engine()
+        self._show(EngineRow.State.STOPPED)
+
+    def go_on(self) -> bool:
+        return not STOP.is_set() and not self._keeper.lost(self._held) and not self._swap_is_due()
+
+    def restart(self) -> bool:
+        """A new engine in place of one that died."""
+        model = self._model
+        self._failed("The engine died while it answered requests; they are sent again.")
+        return model is not None and self._serve(model.pk)
+
+    @property
+    def _resident(self) -> int | None:
+        return self._model.pk if self._model else None
+
+    def _turn_is_over(self) -> bool:
+        return time.monotonic() - self._turn_began > settings.MODEL_QUANTUM_SECONDS
+
+    def _swap_is_due(self) -> bool:
+        """After its turn a model goes on only while the plan would choose it again."""
+        if not self._turn_is_over():
+            return False
+        chosen = plan.choose(jobs.backlog(), resident=self._resident, quantum_over=True)
+        self._turn_began = time.monotonic()
+        return chosen is not None and chosen.model_id != self._resident
+
+    def _serve(self, model_id: int) -> bool:
+        """Make the model's engine ours to use; False when it does not start (the plan comes back to it)."""
+        if self._resident == model_id:
+            return True
+        self._stop_engine()
+        model = Model.objects.prefetch_related("adapters").get(pk=model_id)
+        self._show(EngineRow.State.STARTING, model=model)
+        try:
+            self._start(model)
+        except (EngineFailed, OSError) as error:
+            self._failed(str(error), model)
+            return False
+        self._failures, self._turn_began = 0, time.monotonic()
+        self._show(EngineRow.State.READY)
+        return True
+
+    def _start(self, model: Model) -> None:
+        self.engine = Engine(spec_for(model, self._slot))
+        self.engine.start()
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                leases.record_process_group(cursor, self._held, str(self.engine.group))
+            self.engine.wait_ready(settings.ENGINE_START_SECONDS, self._must_stop)
+        except BaseException:
+            self.engine.stop(STOP_SECONDS)
+            raise
+        self._model = model
+
+    def _must_stop(self) -> bool:
+        return STOP.is_set() or self._keeper.lost(self._held)
+
+    def _stop_engine(self) -> None:
+        if self._model:
+            self.engine.stop(STOP_SECONDS)
+        self._model = None
+
+    def _failed(self, message: str, model: Model | None = None) -> None:
+        """Say so, clear the slot, and give whatever broke it time before the next try."""
+        log.error("%s: %s", self._slot.key, message)
+        self._show(EngineRow.State.FAILED, message, model or self._model)
+        self._stop_engine()
+        if self._failures:
+            STOP.wait(BACK_OFF[min(self._failures, len(BACK_OFF)) - 1])
+        self._failures += 1
+
+    def _show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
+        EngineRow.objects.update_or_create(
+            slot=self._slot.key,
+            defaults={"model": model or self._model, "state": state, "message": message, "since": Now()},
+        )
+
+
+def spec_for(model: Model, slot: Slot) -> EngineSpec:
+    """How vLLM is started for a model on a slot, with every adapter that rides on it."""
+    adapters = tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
+    name = slot.queue
+    return EngineSpec(
+        python=settings.ENGINE_PYTHON,
+        model=model.folder,
+        served_name=model.name,
+        runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
+        socket=_fresh_socket(settings.RUN_DIR / name),
+        log=settings.LOG_DIR / f"engine.{name}.log",
+        cwd=settings.BASE_DIR,
+        device=slot.devices,
+        max_model_len=model.max_model_len,
+        max_num_seqs=concurrency(slot),
+        kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
+        tensor_parallel=len(slot.devices.split(",")),
+        max_loras=max(len(adapters), 1),
+        adapters=adapters,
+    )
+
+
+def concurrency(slot: Slot) -> int:
+    """Requests kept in flight on a slot."""
+    return settings.ENGINE_CONCURRENCY or (64 if slot.devices == "cpu" else 256)
+
+
+def _fresh_socket(folder: Path) -> Path:
+    """A socket path in a folder of the slot's own, empty of what a killed engine left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder / "engine.sock"

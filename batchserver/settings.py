@@ -1,0 +1,202 @@
+"""Every setting of the server, read once from the environment (or `.env`), with its default.
+
+A secret can also come from a file: `NAME_FILE=/run/secrets/name`. Nonsense is refused by `batchserver.checks`.
+"""
+
+import socket
+from pathlib import Path
+
+import django_stubs_ext
+import environ
+
+from batchserver import embedded
+from batchserver.secrets import file_secret
+
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+env.read_env(BASE_DIR / ".env")
+
+# Where state lives. Deleting VAR_DIR is a clean start.
+VAR_DIR: Path = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).absolute()
+FILES_DIR: Path = Path(env.str("FILES_DIR", default=str(VAR_DIR / "files")))
+MODELS_DIR: Path = Path(env.str("MODELS_DIR", default=str(VAR_DIR / "models")))
+LOG_DIR: Path = VAR_DIR / "log"
+RUN_DIR: Path = embedded.run_dir(VAR_DIR)
+
+DEBUG: bool = env.bool("DEBUG", default=False)
+SECRET_KEY: str = env.str("SECRET_KEY", default="") or file_secret(VAR_DIR / "secrets" / "django")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", socket.gethostname()])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# Ports and addresses. The API and the web pages are one process and may share a port.
+BIND_ADDRESS: str = env.str("BIND_ADDRESS", default="127.0.0.1")
+API_PORT: int = env.int("API_PORT", default=4080)
+WEB_PORT: int = env.int("WEB_PORT", default=8001)
+
+# The embedded servers serve where no real ones are named.
+EMBEDDED_POSTGRES: bool = not env.str("DATABASE_URL", default="")
+EMBEDDED_VALKEY: bool = not env.str("REDIS_URL", default="")
+DATABASE_URL: str = env.str("DATABASE_URL", default="") or embedded.database_url(VAR_DIR)
+REDIS_URL: str = env.str("REDIS_URL", default="") or embedded.redis_url(VAR_DIR)
+
+# The GPUs. A slot is one worker with one engine at a time: "0", "0,1" (two GPUs together) or "cpu".
+GPU_SLOTS: list[str] = env.str("GPU_SLOTS", default="").split(";") if env.str("GPU_SLOTS", default="") else []
+ENGINE_PYTHON: Path = Path(env.str("ENGINE_PYTHON", default=str(BASE_DIR / "var/venv/engine/bin/python")))
+TRAINER_PYTHON: Path = Path(env.str("TRAINER_PYTHON", default=str(BASE_DIR / "var/venv/trainer/bin/python")))
+ENGINE_START_SECONDS: int = env.int("ENGINE_START_SECONDS", default=600)
+ENGINE_CONCURRENCY: int = env.int("ENGINE_CONCURRENCY", default=0)  # requests in flight; 0: 64 on a CPU, 256 on a GPU
+ENGINE_KV_CACHE_GIB: int = env.int("ENGINE_KV_CACHE_GIB", default=2)  # of a CPU engine
+MODEL_QUANTUM_SECONDS: int = env.int("MODEL_QUANTUM_SECONDS", default=300)
+
+# Limits of the OpenAI contract. Raise them as your hardware allows.
+FILE_MAX_BYTES: int = env.int("FILE_MAX_BYTES", default=512 * 1024**2)
+BATCH_FILE_MAX_BYTES: int = env.int("BATCH_FILE_MAX_BYTES", default=200 * 1024**2)
+BATCH_MAX_REQUESTS: int = env.int("BATCH_MAX_REQUESTS", default=50_000)
+BATCH_MAX_EMBEDDING_INPUTS: int = env.int("BATCH_MAX_EMBEDDING_INPUTS", default=50_000)
+BATCH_LINE_MAX_BYTES: int = env.int("BATCH_LINE_MAX_BYTES", default=8 * 1024**2)
+BATCH_FILE_DAYS: int = env.int("BATCH_FILE_DAYS", default=30)
+BATCH_SHARD_LINES: int = env.int("BATCH_SHARD_LINES", default=1000)
+REQUEST_ATTEMPTS: int = env.int("REQUEST_ATTEMPTS", default=5)
+REQUEST_TIMEOUT_SECONDS: int = env.int("REQUEST_TIMEOUT_SECONDS", default=600)
+
+INSTALLED_APPS = [
+    "batchserver",
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "apps.core",
+    "apps.accounts",
+    "apps.events",
+    "apps.models",
+    "apps.batches",
+]
+
+MIDDLEWARE = [
+    "apps.core.api.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "batchserver.urls"
+ASGI_APPLICATION = "batchserver.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Health checks make a restarted PostgreSQL cost no failed request.
+DATABASES = {
+    "default": {
+        **environ.Env.db_url_config(DATABASE_URL),
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "batchserver"},
+    }
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.accounts.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["apps.accounts.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apps.core.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "vLLM Batch Server",
+    "DESCRIPTION": "OpenAI-compatible batches on your own GPUs.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/v1",
+}
+
+# Uploads spool next to where files are kept, so that the last step is a rename.
+FILE_UPLOAD_TEMP_DIR = FILES_DIR / "incoming"
+FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(FILES_DIR)},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+HTTPS: bool = env.bool("HTTPS", default=False)  # set behind a proxy that speaks TLS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}
+
+UNFOLD = {
+    "SITE_TITLE": "vLLM Batch Server",
+    "SITE_HEADER": "vLLM Batch Server",
+    "SITE_SYMBOL": "stacks",
+    "SITE_URL": "/",
+    "SHOW_VIEW_ON_SITE": False,
+}
