@@ -1,0 +1,153 @@
+"""Drives vLLM's own OpenAI server as a child process."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from apps.core.process import ManagedProcess, ProcessGroup
+from apps.models.engine_command import Adapter, EngineSpec, command, environment
+
+__all__ = ["Adapter", "AdapterRefused", "Engine", "EngineFailed", "EngineSpec"]
+
+POLL_SECONDS = 0.25  # between looks at an engine that loads or drains
+HEALTH_SECONDS = 5.0
+ADAPTER_SECONDS = 120.0
+FAILURE_LINES = 15  # of the log, in the message of a failure
+
+CURES = (  # a phrase of vLLM's, or of Python's, and what to do
+    ("did not start: ", "Run `make setup`, or set ENGINE_PYTHON to an interpreter that has vLLM."),
+    ("No module named", "Run `make setup`, or install the engine's requirements into ENGINE_PYTHON."),
+    ("out of memory", "Use a smaller model, a shorter context, or more GPUs together (GPU_SLOTS)."),
+    ("Free memory on device", "Something else uses this GPU: stop it, or give the slot another GPU (GPU_SLOTS)."),
+    ("No available memory for the cache", "Use a smaller model, or more GPUs together (GPU_SLOTS)."),
+    ("KV cache is needed", "Set a shorter context on the model, or raise ENGINE_KV_CACHE_GIB (CPU)."),
+    ("safetensors", "The model's folder must hold its weights as safetensors."),
+)
+
+
+class EngineFailed(Exception):
+    """The engine did not get ready. The message says what to do, and ends with the last lines of the log."""
+
+
+class AdapterRefused(Exception):
+    """The engine did not take an adapter, or has none of that name. The message is the engine's."""
+
+
+class UnixHTTPConnection(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("engine", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Engine:
+    """One vLLM server, from its start to its end.
+
+    Not in charge of: which model runs and when (`apps.models.plan`), who may use the device (leases), sending
+    requests (each job kind has its client; they go to `spec.socket`), and starting again after a crash.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self._process = ManagedProcess(
+            command(spec), name=f"engine of {spec.served_name}", env=environment(spec, os.environ),
+            cwd=spec.cwd, log=spec.log,
+        )  # fmt: skip
+
+    @property
+    def group(self) -> ProcessGroup:
+        """What to record on the lease, for the next owner of the device to reap. Only after `start()`."""
+        return self._process.group
+
+    def start(self) -> None:
+        """Start the process. Returns at once; the model is loaded when `wait_ready()` returns."""
+        self.spec.socket.unlink(missing_ok=True)
+        self._process.start()
+
+    def wait_ready(self, timeout: float, should_stop: Callable[[], bool]) -> None:
+        """Return when requests are answered. Raises EngineFailed: it died, is late, or was told to stop."""
+        deadline = time.monotonic() + timeout
+        while not self.healthy():
+            if not self.alive():
+                raise EngineFailed(self._explain(f"ended with code {self._process.wait(1)}", self._cure()))
+            if should_stop():
+                raise EngineFailed(f"The engine of {self.spec.served_name} was told to stop while it loaded.")
+            if time.monotonic() > deadline:
+                cure = "If the log shows that it still loads, raise ENGINE_START_SECONDS."
+                raise EngineFailed(self._explain(f"is not ready after {timeout:g} s", cure))
+            time.sleep(POLL_SECONDS)
+
+    def alive(self) -> bool:
+        """Whether the process runs; it ends by itself when its EngineCore dies."""
+        return self._process.poll() is None
+
+    def healthy(self) -> bool:
+        """Whether it runs and says that it can answer. Takes at most HEALTH_SECONDS."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.alive() and self._request("GET", "/health", timeout=HEALTH_SECONDS)[0] == 200
+        return False
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Serve `adapter` under its name from now on. Raises AdapterRefused, OSError."""
+        self._change_adapter("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)})
+
+    def unload_adapter(self, name: str) -> None:
+        """Serve it no more. Raises AdapterRefused, OSError."""
+        self._change_adapter("unload", {"lora_name": name})
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until no request runs or waits in the engine. False when some do after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._requests_inside():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def stop(self, timeout: float) -> None:
+        """End the engine and everything it started: politely, after `timeout` seconds by force."""
+        self._process.stop(timeout)
+        self.spec.socket.unlink(missing_ok=True)
+
+    def tail(self, lines: int = FAILURE_LINES) -> list[str]:
+        """The last lines that it printed, the latest last."""
+        return self._process.tail(lines)
+
+    def _requests_inside(self) -> int:
+        """Raises OSError when the engine is gone."""
+        text = self._request("GET", "/metrics", timeout=HEALTH_SECONDS)[1].decode()
+        gauges = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
+        return int(sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(gauges)))
+
+    def _change_adapter(self, verb: str, body: dict[str, str]) -> None:
+        status, answer = self._request("POST", f"/v1/{verb}_lora_adapter", body, timeout=ADAPTER_SECONDS)
+        if status != 200:
+            raise AdapterRefused(f"The engine does not {verb} {body['lora_name']}: {answer.decode()}")
+
+    def _request(self, method: str, path: str, body: Any = None, *, timeout: float) -> tuple[int, bytes]:
+        connection = UnixHTTPConnection(self.spec.socket, timeout)
+        with contextlib.closing(connection):
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, payload, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def _cure(self) -> str:
+        text = "\n".join(self.tail(100))
+        return next((cure for phrase, cure in CURES if phrase in text), "The log's last lines say why.")
+
+    def _explain(self, what: str, cure: str) -> str:
+        lines = "\n".join(self.tail())
+        return f"The engine of {self.spec.served_name} {what}. {cure} Log: {self.spec.log}\n{lines}"
