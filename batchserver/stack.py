@@ -23,7 +23,7 @@ CONTROL_PROCESSES = 3  # two own the control slots, one answers short tasks
 
 def stages(*, gpu: bool = True) -> list[list[Service]]:
     """The site of this machine, without GPU workers unless `gpu`. Raises StartError."""
-    workers = [_gpu_worker(slots.Slot(devices)) for devices in _slots()] if gpu else []
+    workers = [_gpu_worker(slots.Slot.here(devices)) for devices in _slots()] if gpu else []
     return [servers(), [_migrate()], [_web(), _control_worker(), *workers, _beat()]]
 
 
