@@ -1,0 +1,40 @@
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.accounts.models import Project, Scope
+from apps.accounts.services import create_api_key
+
+
+class Command(BaseCommand):
+    help = "Make an API key for a project. The secret is printed once and kept nowhere."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("project", help="the project's name or id")
+        parser.add_argument("name", help="what the key is for")
+        parser.add_argument("--scopes", nargs="+", metavar="SCOPE", help=f"default: all ({', '.join(Scope.values)})")
+        parser.add_argument("--models", nargs="+", metavar="MODEL", default=[], help="default: every model")
+        parser.add_argument("--expires-days", type=int, metavar="N", help="default: never")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        project = Project.objects.filter(Q(name=options["project"]) | Q(uid=options["project"])).first()
+        if project is None:
+            names = ", ".join(Project.objects.values_list("name", flat=True)) or "none; make one in the admin"
+            raise CommandError(f"There is no project {options['project']!r}. Projects: {names}.")
+        days = options["expires_days"]
+        try:
+            _, secret = create_api_key(
+                project=project,
+                name=options["name"],
+                scopes=options["scopes"],
+                allowed_models=options["models"],
+                expires_at=timezone.now() + timedelta(days=days) if days else None,
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        self.stderr.write("This is the only time that the key is shown:")
+        self.stdout.write(secret)

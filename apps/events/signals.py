@@ -1,0 +1,54 @@
+"""What other Django apps may listen to. Part of the plugin contract: docs/extending.md shows each one in use.
+
+Every signal is sent by a control worker, after the transaction that made it true has committed, at least once: a
+receiver that raises is called again later, and so are the other receivers of that event. Receivers get keyword
+arguments and must accept further ones:
+
+* `sender`: `apps.events.models.Event`
+* `event_id` (str): "evt_…", the same at every delivery: what to remember in order to act once
+* `project_id` (str | None): "proj_…"
+* `created_at` (datetime): when it happened
+* `data` (dict): the object's public id, `{"id": "batch_…"}`; read the object itself for the rest
+"""
+
+from django.dispatch import Signal
+
+file_created = Signal()
+"""A file was uploaded and can be read.
+
+`data`: `{"id": "file-…"}`. Not sent for an upload that was refused, for a batch's output and error files (the batch's
+own event says that they are there), nor when a file is deleted.
+"""
+
+batch_completed = Signal()
+"""Every line of a batch has a result and its files are written. Lines may have failed: the counts say how many.
+
+`data`: `{"id": "batch_…"}`. Not sent for batches that were stopped or ran out of time.
+"""
+
+batch_failed = Signal()
+"""A batch's input was refused by validation; nothing was run.
+
+`data`: `{"id": "batch_…"}`. Not sent when single lines fail: such a batch completes.
+"""
+
+batch_expired = Signal()
+"""A batch's window passed before its last line ended. What was done is in its output file.
+
+`data`: `{"id": "batch_…"}`. Not sent when a file expires.
+"""
+
+batch_cancelled = Signal()
+"""A batch was stopped on request, and what was done is in its output file.
+
+`data`: `{"id": "batch_…"}`. Not sent at the request itself, while lines still end.
+"""
+
+SIGNALS: dict[str, Signal] = {
+    "file.created": file_created,
+    "batch.completed": batch_completed,
+    "batch.failed": batch_failed,
+    "batch.expired": batch_expired,
+    "batch.cancelled": batch_cancelled,
+}
+"""Event type to signal: an event of any other type cannot be announced."""
