@@ -1,0 +1,136 @@
+"""What the fake engine answers: bodies in the shape of vLLM 0.32's, with the request's own text in them.
+
+The answer to MESSAGE is "Answer to: MESSAGE", a token is a word, and an embedding has four numbers.
+"""
+
+import itertools
+import json
+import time
+from typing import Any
+
+PROMPT_OVERHEAD_TOKENS = 8  # of a chat template
+EMBEDDING = [0.5, -0.5, 0.5, -0.5]
+
+_serial = itertools.count(1)
+
+
+def error(status: int, kind: str, message: str, param: str | None = None) -> tuple[int, bytes]:
+    """An error as vLLM writes it."""
+    return status, json.dumps({"error": {"message": message, "type": kind, "param": param, "code": status}}).encode()
+
+
+def last_message(body: dict[str, Any]) -> str:
+    """The last user's text of a request to any route; its markers steer the fake."""
+    found = body.get("messages") or body.get("input") or body.get("prompt") or ""
+    while isinstance(found, list) and found:
+        turns = [turn for turn in found if isinstance(turn, dict) and turn.get("role") == "user"]
+        found = (turns or found)[-1]
+        if isinstance(found, dict):
+            found = found.get("content") or found.get("text") or ""
+    return found if isinstance(found, str) else ""
+
+
+def _words(body: dict[str, Any], message: str) -> tuple[list[str], str]:
+    """The answer's words, as many as the request allows, and why it ended."""
+    words = f"Answer to: {message}".split()
+    limit = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
+    return (words[:limit], "length") if limit and limit < len(words) else (words, "stop")
+
+
+def _usage(prompt: int, completion: int) -> str:
+    return (
+        f'{{"prompt_tokens":{prompt},"total_tokens":{prompt + completion},"completion_tokens":{completion},'
+        '"prompt_tokens_details":{"cached_tokens":0}}'
+    )
+
+
+def chat(body: dict[str, Any], message: str) -> bytes:
+    """A `chat.completion`, with `n` choices. Built as text: a benchmark counts on its speed."""
+    words, finish = _words(body, message)
+    content = json.dumps(" ".join(words))
+    count = body.get("n") or 1
+    choices = ",".join(
+        f'{{"index":{index},"message":{{"role":"assistant","content":{content},"refusal":null,"reasoning":null}},'
+        f'"logprobs":null,"finish_reason":"{finish}","stop_reason":null}}'
+        for index in range(count)
+    )
+    prompt = len(message.split()) + PROMPT_OVERHEAD_TOKENS
+    return (
+        f'{{"id":"chatcmpl-{next(_serial):016x}","object":"chat.completion","created":{int(time.time())},'
+        f'"model":{json.dumps(body["model"])},"choices":[{choices}],"service_tier":null,"system_fingerprint":null,'
+        f'"usage":{_usage(prompt, len(words) * count)},"prompt_logprobs":null,"kv_transfer_params":null}}'
+    ).encode()
+
+
+def chat_events(body: dict[str, Any], message: str) -> list[bytes]:
+    """The same answer as server-sent events, one for each word."""
+    words, finish = _words(body, message)
+    frame = {
+        "id": f"chatcmpl-{next(_serial):016x}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": body["model"],
+    }
+    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": word if index == 0 else f" {word}"} for index, word in enumerate(words)]
+    frames: list[dict[str, Any]] = [
+        frame | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]} for delta in deltas
+    ]
+    frames[-1]["choices"][0]["finish_reason"] = finish
+    if (body.get("stream_options") or {}).get("include_usage"):
+        usage = json.loads(_usage(len(message.split()) + PROMPT_OVERHEAD_TOKENS, len(words)))
+        frames.append(frame | {"choices": [], "usage": usage})
+    return [b"data: %s\n\n" % json.dumps(item).encode() for item in frames] + [b"data: [DONE]\n\n"]
+
+
+def completion(body: dict[str, Any], message: str) -> bytes:
+    """A `text_completion`."""
+    words, finish = _words(body, message)
+    choice = {"index": 0, "text": " ".join(words), "logprobs": None, "finish_reason": finish, "stop_reason": None}
+    answer = {
+        "id": f"cmpl-{next(_serial):016x}", "object": "text_completion", "created": int(time.time()),
+        "model": body["model"], "choices": [choice], "usage": json.loads(_usage(len(message.split()), len(words))),
+    }  # fmt: skip
+    return json.dumps(answer).encode()
+
+
+def response(body: dict[str, Any], message: str) -> bytes:
+    """A `response`."""
+    words, _ = _words(body, message)
+    prompt = len(message.split()) + PROMPT_OVERHEAD_TOKENS
+    text: dict[str, Any] = {"type": "output_text", "text": " ".join(words), "annotations": [], "logprobs": None}
+    turn = {
+        "id": f"msg_{next(_serial):016x}", "type": "message", "role": "assistant", "status": "completed",
+        "content": [text],
+    }  # fmt: skip
+    usage = {
+        "input_tokens": prompt, "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": len(words), "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + len(words),
+    }  # fmt: skip
+    answer = {
+        "id": f"resp_{next(_serial):016x}", "object": "response", "created_at": int(time.time()),
+        "status": "completed", "model": body["model"], "output": [turn], "usage": usage, "error": None,
+    }  # fmt: skip
+    return json.dumps(answer).encode()
+
+
+def embedding(body: dict[str, Any], _message: str) -> bytes:
+    """A list with one `embedding` for each input."""
+    inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    tokens = sum(len(str(item).split()) for item in inputs)
+    answer = {
+        "id": f"embd-{next(_serial):016x}", "object": "list", "created": int(time.time()), "model": body["model"],
+        "data": [{"index": index, "object": "embedding", "embedding": EMBEDDING} for index in range(len(inputs))],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
+    }  # fmt: skip
+    return json.dumps(answer).encode()
+
+
+def models(names: list[str], root: str) -> bytes:
+    """The list of what is served: the base model first, then the adapters on it."""
+    rows = [
+        {"id": name, "object": "model", "owned_by": "vllm", "root": root, "parent": names[0] if index else None}
+        for index, name in enumerate(names)
+    ]
+    return json.dumps({"object": "list", "data": rows}).encode()

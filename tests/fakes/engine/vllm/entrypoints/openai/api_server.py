@@ -1,0 +1,270 @@
+"""A small, fast stand-in for vLLM's OpenAI server on a UNIX socket: its protocol, its processes, no model.
+
+Like vLLM it has a second process, EngineCore, which survives a `kill -9` of this one, and without which this one
+ends. It is steered by the environment:
+
+    FAKE_ENGINE_LOAD_SECONDS  time until it is ready
+    FAKE_ENGINE_LATENCY       seconds per request
+    FAKE_ENGINE_CALLS         a file that gets one line per request: the last user's message
+
+and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
+the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import answers
+
+try:
+    import uvloop as fast
+except ImportError:
+    fast = asyncio  # type: ignore[misc]
+
+LATENCY = float(os.environ.get("FAKE_ENGINE_LATENCY", "0"))
+LOAD_SECONDS = float(os.environ.get("FAKE_ENGINE_LOAD_SECONDS", "0"))
+CALLS = os.environ.get("FAKE_ENGINE_CALLS")
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+MARKER = re.compile(r"!(?:die|400|500-once|500|429-once|garbage|slow:([\d.]+))")
+REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 429: b"Too Many Requests", 500: b"Internal Server Error"}
+NOT_FOUND = (404, b'{"detail":"Not Found"}')
+
+VALUES = (
+    "--load-format", "--scheduling-policy", "--dtype", "--max-model-len", "--max-loras", "--max-cpu-loras",
+    "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size",
+)  # fmt: skip
+SWITCHES = (
+    "--enforce-eager", "--enable-prompt-tokens-details", "--enable-prefix-caching", "--enable-lora",
+    "--enable-sleep-mode", "--disable-uvicorn-access-log",
+)  # fmt: skip
+
+Answer = tuple[int, bytes] | list[bytes]  # status and JSON, or events
+GENERATE = {
+    b"/v1/chat/completions": answers.chat,
+    b"/v1/completions": answers.completion,
+    b"/v1/responses": answers.response,
+}
+POOLING = {b"/v1/embeddings": answers.embedding}
+NEEDS = {
+    b"/v1/chat/completions": "messages",
+    b"/v1/completions": "prompt",
+    b"/v1/responses": "input",
+    b"/v1/embeddings": "input",
+}
+
+
+class Server:
+    """What all connections share: the models' names, and the requests that are under way."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.names = [options.served_model_name, *(json.loads(module)["name"] for module in options.lora_modules)]
+        self.routes = POOLING if options.runner == "pooling" else GENERATE
+        self.inside = 0
+        self.seen: set[str] = set()
+        self.calls = Path(CALLS).open("a", buffering=1) if CALLS else None  # noqa: SIM115 (open to the end)
+
+    def get(self, path: bytes) -> tuple[int, bytes]:
+        if path == b"/health":
+            return 200, b""
+        if path == b"/v1/models":
+            return 200, answers.models(self.names, self.options.model)
+        return (200, self.metrics()) if path == b"/metrics" else NOT_FOUND
+
+    def metrics(self) -> bytes:
+        label = f'{{engine="0",model_name="{self.names[0]}"}}'
+        running = min(self.inside, self.options.max_num_seqs)
+        return (
+            f"vllm:num_requests_running{label} {running}.0\n"
+            f"vllm:num_requests_waiting{label} {self.inside - running}.0\n"
+        ).encode()
+
+    def adapter(self, path: bytes, body: dict[str, Any]) -> tuple[int, bytes]:
+        name = body["lora_name"]
+        if path == b"/v1/unload_lora_adapter":
+            if name not in self.names[1:]:
+                return answers.error(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")
+            self.names.remove(name)
+            return 200, f"Success: LoRA adapter '{name}' removed successfully.".encode()
+        if not (Path(body["lora_path"]) / "adapter_config.json").is_file():
+            return answers.error(404, "NotFoundError", f"Loading lora {name} failed: No adapter found for {name}")
+        self.names.append(name)
+        return 200, f"Success: LoRA adapter '{name}' added successfully.".encode()
+
+    def post(self, path: bytes, raw: bytes) -> tuple[Answer, float]:
+        """The answer, and how many seconds it takes."""
+        try:
+            body = json.loads(raw)
+        except ValueError as problem:
+            return answers.error(400, "Bad Request", f"1 validation error:\n  {problem}"), 0
+        if path.endswith(b"load_lora_adapter") and self.options.enable_lora:
+            return self.adapter(path, body), 0
+        build = self.routes.get(path)
+        if build is None:
+            return NOT_FOUND, 0
+        message = answers.last_message(body)
+        if self.calls:
+            self.calls.write(message.replace("\n", " ") + "\n")
+        if NEEDS[path] not in body:
+            return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}"), 0
+        if (name := body.get("model")) not in self.names:
+            return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model"), 0
+        marker = MARKER.search(message) if "!" in message else None
+        return self.marked(marker, build, body, message) if marker else (self.plain(build, body, message), LATENCY)
+
+    def plain(self, build: Callable[..., bytes], body: dict[str, Any], message: str) -> Answer:
+        if body.get("stream") and build is answers.chat:
+            return answers.chat_events(body, message)
+        return 200, build(body, message)
+
+    def marked(
+        self, marker: re.Match[str], build: Callable[..., bytes], body: dict[str, Any], message: str
+    ) -> tuple[Answer, float]:
+        """Behave as the marker says."""
+        word = marker[0]
+        first = message not in self.seen
+        if word.endswith("-once"):
+            self.seen.add(message)
+        if word == "!die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "!400":
+            return answers.error(400, "BadRequestError", "This request is marked !400."), LATENCY
+        if word == "!500" or (word == "!500-once" and first):
+            return answers.error(500, "InternalServerError", "This request is marked !500."), LATENCY
+        if word == "!429-once" and first:
+            return answers.error(429, "RateLimitError", "This request is marked !429."), LATENCY
+        if word == "!garbage":
+            whole = build(body, message)
+            return (200, whole[: len(whole) // 2]), LATENCY
+        return self.plain(build, body, message), float(marker[1]) if marker[1] else LATENCY
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive, for clients that wait for one answer before they ask again."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.rest = b""
+        self.timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.timer:  # the client went away: vLLM drops its request too
+            self.timer.cancel()
+            self.server.inside -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self.rest += data
+        while (end := self.rest.find(b"\r\n\r\n")) >= 0:
+            head = self.rest[:end]
+            length = LENGTH.search(head)
+            total = end + 4 + (int(length[1]) if length else 0)
+            if len(self.rest) < total:
+                return
+            body, self.rest = self.rest[end + 4 : total], self.rest[total:]
+            method, path, _ = head.split(b" ", 2)
+            self.handle(method, path, body)
+
+    def handle(self, method: bytes, path: bytes, body: bytes) -> None:
+        if method == b"GET":
+            self.write(self.server.get(path))
+            return
+        answer, seconds = self.server.post(path, body)
+        if seconds:
+            self.server.inside += 1
+            self.timer = asyncio.get_running_loop().call_later(seconds, self.write_late, answer)
+        else:
+            self.write(answer)
+
+    def write_late(self, answer: Answer) -> None:
+        self.timer = None
+        self.server.inside -= 1
+        self.write(answer)
+
+    def write(self, answer: Answer) -> None:
+        if isinstance(answer, list):
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in answer)
+            self.transport.write(head + chunks + b"0\r\n\r\n")
+            return
+        status, body = answer
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+            % (status, REASONS[status], len(body), body)
+        )
+
+
+def options() -> argparse.Namespace:
+    """The flags that we start vLLM with; like vLLM, it refuses others."""
+    parser = argparse.ArgumentParser()
+    for flag in ("--model", "--served-model-name", "--uds"):
+        parser.add_argument(flag, required=True)
+    for flag in VALUES:
+        parser.add_argument(flag)
+    for flag in SWITCHES:
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--runner", choices=["generate", "pooling"], default="generate")
+    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--lora-modules", nargs="+", default=[])
+    return parser.parse_args()
+
+
+def start_core() -> int:
+    """Fork the EngineCore. Returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        Path("/proc/self/comm").write_text("VLLM::EngineCor")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while True:
+            signal.pause()
+    return pid
+
+
+def end(ended: asyncio.Future[int], code: int) -> None:
+    if not ended.done():
+        ended.set_result(code)
+
+
+async def serve(server: Server, core: int) -> int:
+    """Answer until told to stop (0), or until the core is gone (1)."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, ended, 0)
+    loop.add_reader(os.pidfd_open(core), end, ended, 1)
+    await asyncio.sleep(LOAD_SECONDS)
+    listener = await loop.create_unix_server(lambda: Connection(server), server.options.uds, backlog=1024)
+    print(f"(APIServer pid={os.getpid()}) INFO Starting vLLM server on unix:{server.options.uds}", flush=True)
+    code = await ended
+    listener.close()
+    return code
+
+
+def main() -> int:
+    chosen = options()
+    if not (Path(chosen.model) / "config.json").is_file():
+        print(f"ValueError: No config.json in {chosen.model}", file=sys.stderr)
+        return 1
+    core = start_core()
+    started = time.monotonic()
+    code: int = fast.run(serve(Server(chosen), core))
+    print(f"(APIServer pid={os.getpid()}) served for {time.monotonic() - started:.1f} s", flush=True)
+    if code == 0:
+        os.kill(core, signal.SIGTERM)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
