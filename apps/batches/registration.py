@@ -2,6 +2,7 @@
 
 from apps.batches.finalize import finalize_next, notice_ended
 from apps.batches.progress import BatchTopic
+from apps.batches.purge import purge_expired_files, purge_orphans
 from apps.batches.validate import validate_next
 from apps.batches.work import BatchKind
 from apps.core import duties
@@ -14,4 +15,6 @@ def register() -> None:
     duties.register("validate batches", validate_next)
     duties.register("notice ended batches", notice_ended)
     duties.register("finalize batches", finalize_next)
+    duties.register("purge expired files", purge_expired_files)
+    duties.register("purge orphans", purge_orphans)
     progress.register("batch", BatchTopic())
