@@ -8,6 +8,8 @@ from pathlib import Path
 
 import django_stubs_ext
 import environ
+from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 from batchserver import embedded
 from batchserver.secrets import file_secret
@@ -113,12 +115,13 @@ TEMPLATES = [
 ]
 
 # Health checks make a restarted PostgreSQL cost no failed request.
+_database = environ.Env.db_url_config(DATABASE_URL)
 DATABASES = {
     "default": {
-        **environ.Env.db_url_config(DATABASE_URL),
+        **_database,
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
+        "OPTIONS": {**_database.get("OPTIONS", {}), "pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -150,12 +153,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
+    "POSTPROCESSING_HOOKS": [],  # enums stay where they are used: nobody has to name them
 }
 
 # Uploads spool next to where files are kept, so that the last step is a rename.
 FILE_UPLOAD_TEMP_DIR = FILES_DIR / "incoming"
 FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_HANDLERS = ["apps.core.api.parsers.HashingUploadHandler"]
 STORAGES = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -195,8 +199,78 @@ LOGGING = {
 
 UNFOLD = {
     "SITE_TITLE": "vLLM Batch Server",
-    "SITE_HEADER": "vLLM Batch Server",
-    "SITE_SYMBOL": "stacks",
+    "SITE_HEADER": "Batch Server",
+    "SITE_SUBHEADER": "vLLM on your own hardware",
     "SITE_URL": "/",
+    "SITE_ICON": lambda _request: static("img/mark.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("img/mark.svg")}],
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda _request: static("css/admin.css")],
+    "SCRIPTS": [lambda _request: static("js/progress.js"), lambda _request: static("js/site.js")],
+    "DASHBOARD_CALLBACK": "batchserver.dashboard.dashboard",
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 265)",
+            "100": "oklch(93.5% .03 265)",
+            "200": "oklch(88% .06 266)",
+            "300": "oklch(80% .105 267)",
+            "400": "oklch(71% .15 268)",
+            "500": "oklch(61% .19 269)",
+            "600": "oklch(53% .215 270)",
+            "700": "oklch(46% .2 271)",
+            "800": "oklch(39% .165 272)",
+            "900": "oklch(34% .13 273)",
+            "950": "oklch(26% .1 274)",
+        }
+    },
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Work",
+                "items": [
+                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {"title": "Batches", "icon": "stacks", "link": reverse_lazy("admin:batches_batch_changelist")},
+                    {"title": "Files", "icon": "draft", "link": reverse_lazy("admin:batches_file_changelist")},
+                ],
+            },
+            {
+                "title": "Models",
+                "items": [
+                    {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:models_model_changelist")},
+                    {
+                        "title": "Engines",
+                        "icon": "memory",
+                        "link": reverse_lazy("admin:models_engine_changelist"),
+                        "permission": lambda request: request.user.is_superuser,
+                    },
+                ],
+            },
+            {
+                "title": "Access",
+                "items": [
+                    {"title": "Projects", "icon": "workspaces", "link": reverse_lazy("admin:accounts_project_changelist")},
+                    {"title": "API keys", "icon": "key", "link": reverse_lazy("admin:accounts_apikey_changelist")},
+                    {
+                        "title": "Users",
+                        "icon": "person",
+                        "link": reverse_lazy("admin:auth_user_changelist"),
+                        "permission": lambda request: request.user.is_superuser,
+                    },
+                    {
+                        "title": "Groups",
+                        "icon": "group",
+                        "link": reverse_lazy("admin:auth_group_changelist"),
+                        "permission": lambda request: request.user.is_superuser,
+                    },
+                ],
+            },
+            {
+                "title": "System",
+                "items": [
+                    {"title": "Events", "icon": "bolt", "link": reverse_lazy("admin:events_event_changelist")},
+                    {"title": "API reference", "icon": "api", "link": reverse_lazy("docs")},
+                ],
+            },
+        ],
+    },
 }

@@ -1,4 +1,4 @@
-"""What a service says when it may not do what was asked: sentences for people, in the API, the admin and the commands."""
+"""What a service says when it may not do what was asked: sentences for people, in API, admin and commands."""
 
 
 class DomainError(ValueError):
@@ -9,5 +9,5 @@ class DomainError(ValueError):
         self.message, self.param, self.code = message, param, code
 
 
-class Conflict(DomainError):  # noqa: N818 - HTTP's word
+class Conflict(DomainError):
     """The object's state does not allow it now."""

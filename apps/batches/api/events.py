@@ -34,7 +34,7 @@ class BatchEventsView(ApiView):
         responses=responses(OpenApiTypes.STR, 404) | {(200, "text/event-stream"): OpenApiTypes.STR},
     )
     def get(self, request: Request, batch_id: str) -> StreamingHttpResponse:
-        key: ApiKey = request.auth
+        key: ApiKey = request.auth  # type: ignore[assignment]
         batch = find(Batch.objects.of(key.project), batch_id, "batch")
         close_old_connections()  # a stream must not keep its request's connection from the pool
         return StreamingHttpResponse(

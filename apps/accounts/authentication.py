@@ -1,0 +1,62 @@
+"""Who asks: `Authorization: Bearer sk-…`."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import DatabaseError
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from apps.accounts.models import ApiKey
+from apps.core.api.errors import ApiError
+
+USED_RESOLUTION = timedelta(minutes=1)  # how exact `last_used_at` is
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`request.auth` becomes the `ApiKey`, its project with it. There is no user behind a key."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, ApiKey]:
+        return AnonymousUser(), find_key(request.headers.get("Authorization", ""))
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = ApiKeyAuthentication
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "An API key of your project: sk-…"}
+
+
+def find_key(authorization: str) -> ApiKey:
+    """The live key that an Authorization header shows. Raises `ApiError` 401, with the reason."""
+    scheme, _, secret = authorization.partition(" ")
+    if not authorization:
+        raise _refused("You didn't provide an API key. Send it as 'Authorization: Bearer sk-…'.", "missing_api_key")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise _refused("The Authorization header is malformed. Send 'Authorization: Bearer sk-…'.")
+    digest = ApiKey.digest_of(secret.strip())
+    key = ApiKey.objects.live().select_related("project").filter(digest=digest).first()
+    if key is None:
+        if ApiKey.objects.filter(digest=digest, revoked_at=None).exists():
+            raise _refused("This API key has expired. Make a new one.", "expired_api_key")
+        raise _refused("Incorrect API key provided. It is unknown here, or it was revoked.")
+    _note_use(key)
+    return key
+
+
+def _note_use(key: ApiKey) -> None:
+    if key.last_used_at and timezone.now() - key.last_used_at < USED_RESOLUTION:
+        return
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED_RESOLUTION)
+    with suppress(DatabaseError):  # a read-only database still answers reads
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())
+
+
+def _refused(message: str, code: str = "invalid_api_key") -> ApiError:
+    return ApiError(401, message, code, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,186 @@
+"""/v1/batches, and what this server offers beside OpenAI's routes: retry, pause, resume, output."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.models import Project, Scope
+from apps.batches import services
+from apps.batches.api.serializers import (
+    BatchListSerializer,
+    BatchQuery,
+    BatchSerializer,
+    NewBatchSerializer,
+    OutputQuery,
+)
+from apps.batches.models import Batch, BatchQuerySet, File
+from apps.batches.output import output_lines
+from apps.core.api.errors import ApiError
+from apps.core.api.idempotency import once
+from apps.core.api.pagination import list_object, page, validated_query
+from apps.core.api.schema import responses
+from apps.core.api.streaming import stream
+from apps.core.api.views import ApiView, find
+from apps.core.db import connect
+from apps.core.errors import Conflict
+
+BATCH = responses(BatchSerializer, 404, 409)
+
+
+class BatchesView(ApiView):
+    required_scopes = {"GET": Scope.BATCHES_READ, "POST": Scope.BATCHES_WRITE}
+
+    @extend_schema(operation_id="list_batches", parameters=[BatchQuery], responses=responses(BatchListSerializer, 400))
+    def get(self, request: Request) -> Response:
+        found, has_more = page(_batches(request.auth.project), validated_query(BatchQuery, request))
+        return Response(list_object(BatchSerializer(found, many=True).data, has_more=has_more))
+
+    @extend_schema(
+        operation_id="create_batch",
+        request=NewBatchSerializer,
+        responses=responses(BatchSerializer, 400, 409, 413, 415),
+    )
+    def post(self, request: Request) -> Response:
+        """An input file that does not exist in the key's project is a bad parameter (400, `input_file_id`); whatever
+        is wrong inside the file is found later and ends the batch as `failed`.
+        """
+        form = NewBatchSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values = form.validated_data
+        return once(
+            request,
+            owner=request.auth.project.uid,
+            fingerprint=json.dumps(values, sort_keys=True),
+            run=lambda: _create(request, values),
+        )
+
+
+def _create(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    project, file_id = request.auth.project, values["input_file_id"]
+    file = File.objects.of(project).unexpired().filter(uid=file_id).first()
+    if file is None:
+        raise ApiError(400, f"No such file: {file_id}. Upload it first.", "file_not_found", "input_file_id")
+    expiry = values.get("output_expires_after")
+    batch = services.create_batch(
+        project=project,
+        input_file=file,
+        endpoint=values["endpoint"],
+        completion_window=values["completion_window"],
+        metadata=values.get("metadata"),
+        output_expires_after=expiry["seconds"] if expiry else None,
+        priority=values["priority"],
+        created_by=request.auth,
+    )
+    return _shape(project, batch)
+
+
+class BatchView(ApiView):
+    required_scopes = {"GET": Scope.BATCHES_READ}
+
+    @extend_schema(operation_id="retrieve_batch", responses=responses(BatchSerializer, 404))
+    def get(self, request: Request, batch_id: str) -> Response:
+        return Response(BatchSerializer(find(_batches(request.auth.project), batch_id, "batch")).data)
+
+
+class BatchVerbView(ApiView):
+    """A change of a batch's state: the service says whether it was possible."""
+
+    required_scopes = {"POST": Scope.BATCHES_WRITE}
+
+    def change(self, request: Request, batch: Batch) -> Batch:
+        raise NotImplementedError
+
+    def respond(self, request: Request, batch_id: str) -> Response:
+        project = request.auth.project
+        batch = find(Batch.objects.of(project).select_related("project", "model", "created_by"), batch_id, "batch")
+        return Response(_shape(project, self.change(request, batch)))
+
+
+class CancelBatchView(BatchVerbView):
+    @extend_schema(operation_id="cancel_batch", request=None, responses=BATCH)
+    def post(self, request: Request, batch_id: str) -> Response:
+        return self.respond(request, batch_id)
+
+    def change(self, request: Request, batch: Batch) -> Batch:
+        if not services.cancel_batch(batch=batch):
+            batch.refresh_from_db(fields=["status"])
+            if batch.status not in (Batch.Status.CANCELLING, Batch.Status.CANCELLED):
+                raise Conflict(f"Cannot cancel a batch with status '{batch.status}'.")
+        return batch
+
+
+class PauseBatchView(BatchVerbView):
+    @extend_schema(operation_id="pause_batch", request=None, responses=BATCH)
+    def post(self, request: Request, batch_id: str) -> Response:
+        return self.respond(request, batch_id)
+
+    def change(self, request: Request, batch: Batch) -> Batch:
+        if not services.pause_batch(batch=batch):
+            raise Conflict(f"Cannot pause a batch with status '{batch.status}', or one that is paused already.")
+        return batch
+
+
+class ResumeBatchView(BatchVerbView):
+    @extend_schema(operation_id="resume_batch", request=None, responses=BATCH)
+    def post(self, request: Request, batch_id: str) -> Response:
+        return self.respond(request, batch_id)
+
+    def change(self, request: Request, batch: Batch) -> Batch:
+        if not services.resume_batch(batch=batch):
+            raise Conflict("Cannot resume this batch: it is not paused.")
+        return batch
+
+
+class RetryBatchView(BatchVerbView):
+    @extend_schema(
+        operation_id="retry_batch",
+        request=None,
+        description="A new batch of the lines that failed, with their custom_ids.",
+        responses=BATCH,
+    )
+    def post(self, request: Request, batch_id: str) -> Response:
+        return self.respond(request, batch_id)
+
+    def change(self, request: Request, batch: Batch) -> Batch:
+        return services.retry_batch(batch=batch, created_by=request.auth)
+
+
+class BatchOutputView(ApiView):
+    required_scopes = {"GET": Scope.BATCHES_READ}
+
+    @extend_schema(
+        operation_id="tail_batch_output",
+        description="The lines known so far, in the shape and order of the output file, while the batch still runs.",
+        parameters=[OutputQuery],
+        responses={
+            **{code: answer for code, answer in responses(None, 400, 404).items() if code != 200},
+            (200, "application/jsonl"): OpenApiTypes.BINARY,
+        },
+    )
+    def get(self, request: Request, batch_id: str) -> StreamingHttpResponse:
+        failed = validated_query(OutputQuery, request)["failed"]
+        batch = find(Batch.objects.of(request.auth.project), batch_id, "batch")
+        return StreamingHttpResponse(
+            stream(lambda: _lines(batch, failed)),
+            content_type="application/jsonl",
+            headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
+        )
+
+
+def _lines(batch: Batch, failed: bool) -> Iterator[bytes]:
+    with connect(autocommit=False) as source:
+        yield from output_lines(source, batch, failed=failed)
+
+
+def _batches(project: Project) -> BatchQuerySet:
+    return Batch.objects.of(project).with_progress().select_related("output_file", "error_file", "retry_of")
+
+
+def _shape(project: Project, batch: Batch) -> dict[str, Any]:
+    return dict(BatchSerializer(_batches(project).get(pk=batch.pk)).data)

@@ -1,0 +1,122 @@
+"""/v1/files."""
+
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.models import Scope
+from apps.batches import services, storage
+from apps.batches.api.serializers import (
+    FileDeletedSerializer,
+    FileListSerializer,
+    FileQuery,
+    FileSerializer,
+    UploadSerializer,
+)
+from apps.batches.models import File
+from apps.core.api import ranges
+from apps.core.api.errors import ApiError
+from apps.core.api.idempotency import once
+from apps.core.api.pagination import list_object, page, validated_query
+from apps.core.api.schema import responses
+from apps.core.api.views import ApiView, find
+
+
+class FilesView(ApiView):
+    required_scopes = {"GET": Scope.FILES_READ, "POST": Scope.FILES_WRITE}
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(operation_id="list_files", parameters=[FileQuery], responses=responses(FileListSerializer, 400))
+    def get(self, request: Request) -> Response:
+        query = validated_query(FileQuery, request)
+        files = File.objects.of(request.auth.project)
+        if purpose := query.get("purpose"):
+            files = files.filter(purpose=purpose)
+        found, has_more = page(files, query)
+        return Response(list_object(FileSerializer(found, many=True).data, has_more=has_more))
+
+    @extend_schema(
+        operation_id="create_file",
+        request={"multipart/form-data": UploadSerializer},
+        responses=responses(FileSerializer, 400, 409, 413, 415),
+    )
+    def post(self, request: Request) -> Response:
+        form = UploadSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        upload, purpose = form.validated_data["file"], form.validated_data["purpose"]
+        seconds = form.validated_data.get("expires_after[seconds]")
+
+        def create() -> dict[str, Any]:
+            file = services.create_file(
+                project=request.auth.project,
+                filename=upload.name,
+                purpose=purpose,
+                upload=upload,
+                expires_after_seconds=seconds,
+            )
+            return dict(FileSerializer(file).data)
+
+        fingerprint = f"{upload.name} {purpose} {seconds} {upload.sha256}"
+        return once(request, owner=request.auth.project.uid, fingerprint=fingerprint, run=create)
+
+
+class FileView(ApiView):
+    required_scopes = {"GET": Scope.FILES_READ, "DELETE": Scope.FILES_WRITE}
+
+    @extend_schema(operation_id="retrieve_file", responses=responses(FileSerializer, 404))
+    def get(self, request: Request, file_id: str) -> Response:
+        return Response(FileSerializer(find(File.objects.of(request.auth.project), file_id, "file")).data)
+
+    @extend_schema(operation_id="delete_file", responses=responses(FileDeletedSerializer, 404))
+    def delete(self, request: Request, file_id: str) -> Response:
+        services.delete_file(file=find(File.objects.of(request.auth.project), file_id, "file"))
+        return Response({"id": file_id, "object": "file", "deleted": True})
+
+
+class FileContentView(ApiView):
+    required_scopes = {"GET": Scope.FILES_READ}
+
+    @extend_schema(
+        operation_id="download_file",
+        description="The file's bytes. One range (`Range: bytes=…`) is answered with 206.",
+        responses={
+            **responses(OpenApiResponse(OpenApiTypes.BINARY), 404, 416),
+            (206, "application/octet-stream"): OpenApiTypes.BINARY,
+        },
+    )
+    def get(self, request: Request, file_id: str) -> StreamingHttpResponse:
+        file = find(File.objects.of(request.auth.project).unexpired(), file_id, "file")
+        etag = f'"{file.sha256}"'
+        wanted = _wanted_range(request, file, etag)
+        part = wanted or ranges.ByteRange(0, file.bytes)
+        response = StreamingHttpResponse(
+            storage.open_range(file.content.name, part.start, part.end),
+            status=206 if wanted else 200,
+            content_type="application/octet-stream",
+            headers={
+                "Content-Length": str(part.end - part.start),
+                "Content-Disposition": str(content_disposition_header(True, file.filename)),
+                "Accept-Ranges": "bytes",
+                "ETag": etag,
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
+        if wanted:
+            response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{file.bytes}"
+        return response
+
+
+def _wanted_range(request: Request, file: File, etag: str) -> ranges.ByteRange | None:
+    if request.headers.get("If-Range", etag) != etag:
+        return None
+    try:
+        return ranges.parse(request.headers.get("Range", ""), file.bytes)
+    except ranges.Unsatisfiable as error:
+        headers = {"Content-Range": f"bytes */{file.bytes}"}
+        raise ApiError(416, f"The file has {file.bytes} bytes.", "invalid_range", headers=headers) from error

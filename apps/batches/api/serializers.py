@@ -1,0 +1,188 @@
+"""OpenAI's File and Batch, key by key: https://platform.openai.com/docs/api-reference/batch/object."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.batches.models import Batch, File
+from apps.batches.services import ENDPOINTS, EXPIRY_SECONDS, PRIORITIES, UPLOAD_PURPOSES
+from apps.core.api.pagination import page_query
+from apps.core.api.schema import ConstantField, UnixField
+
+SECONDS = {"min_value": EXPIRY_SECONDS[0], "max_value": EXPIRY_SECONDS[1]}
+
+
+class FileSerializer(serializers.Serializer[File]):
+    id = serializers.CharField(source="uid")
+    object = ConstantField("file")
+    bytes = serializers.IntegerField()
+    created_at = UnixField()
+    expires_at = UnixField(allow_null=True)
+    filename = serializers.CharField()
+    purpose = serializers.CharField()
+    status = ConstantField("processed")
+    status_details = ConstantField(None)
+
+
+class FileListSerializer(serializers.Serializer[Any]):
+    object = ConstantField("list")
+    data = FileSerializer(many=True)
+    first_id = serializers.CharField(allow_null=True)
+    last_id = serializers.CharField(allow_null=True)
+    has_more = serializers.BooleanField()
+
+
+class FileDeletedSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    object = ConstantField("file")
+    deleted = serializers.BooleanField()
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    """The multipart form of an upload."""
+
+    file = serializers.FileField(max_length=255, help_text="For the purpose 'batch': JSON Lines, named *.jsonl.")
+    purpose = serializers.ChoiceField([purpose.value for purpose in UPLOAD_PURPOSES])
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {
+            **super().get_fields(),
+            "expires_after[anchor]": serializers.ChoiceField(["created_at"], required=False),
+            "expires_after[seconds]": serializers.IntegerField(required=False, **SECONDS),
+        }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        expiry = ("expires_after[anchor]", "expires_after[seconds]")
+        missing = [name for name in expiry if name not in attrs]
+        if len(missing) == 1:
+            raise serializers.ValidationError({missing[0]: ["This field is required."]}, "required")
+        return attrs
+
+
+class FileQuery(page_query(default=10_000, maximum=10_000)):  # type: ignore[misc]
+    purpose = serializers.ChoiceField(File.Purpose.values, required=False)
+
+
+class OutputExpirySerializer(serializers.Serializer[Any]):
+    anchor = serializers.ChoiceField(["created_at"])
+    seconds = serializers.IntegerField(**SECONDS)
+
+
+class NewBatchSerializer(serializers.Serializer[Any]):
+    input_file_id = serializers.CharField(max_length=64)
+    endpoint = serializers.ChoiceField(ENDPOINTS)
+    completion_window = serializers.CharField(
+        max_length=4, help_text="'24h' as in OpenAI's API; here also other hours or days, up to '30d'."
+    )
+    metadata = serializers.DictField(
+        child=serializers.CharField(max_length=512, allow_blank=True, trim_whitespace=False),
+        required=False, allow_null=True, help_text="Up to 16 pairs.",
+    )  # fmt: skip
+    output_expires_after = OutputExpirySerializer(required=False, allow_null=True)
+    priority = serializers.IntegerField(
+        default=0, min_value=PRIORITIES[0], max_value=PRIORITIES[1], help_text="Higher runs first. Not in OpenAI's API."
+    )
+
+
+class BatchErrorSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    line = serializers.IntegerField(allow_null=True)
+    message = serializers.CharField()
+    param = serializers.CharField(allow_null=True)
+
+
+class BatchErrorsSerializer(serializers.Serializer[Any]):
+    object = ConstantField("list")
+    data = BatchErrorSerializer(many=True)
+
+
+class RequestCountsSerializer(serializers.Serializer[Batch]):
+    total = serializers.IntegerField()
+    completed = serializers.IntegerField(source="completed_lines")
+    failed = serializers.IntegerField(source="failed_lines")
+
+
+class InputTokensSerializer(serializers.Serializer[Any]):
+    cached_tokens = serializers.IntegerField()
+
+
+class OutputTokensSerializer(serializers.Serializer[Any]):
+    reasoning_tokens = serializers.IntegerField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    input_tokens = serializers.IntegerField()
+    input_tokens_details = InputTokensSerializer()
+    output_tokens = serializers.IntegerField()
+    output_tokens_details = OutputTokensSerializer()
+    total_tokens = serializers.IntegerField()
+
+
+class BatchSerializer(serializers.Serializer[Batch]):
+    """A batch of `Batch.objects.with_progress()`, its files selected with it."""
+
+    id = serializers.CharField(source="uid")
+    object = ConstantField("batch")
+    endpoint = serializers.CharField()
+    model = serializers.SerializerMethodField()
+    errors = serializers.SerializerMethodField()
+    input_file_id = serializers.CharField()
+    completion_window = serializers.CharField()
+    status = serializers.CharField(help_text=", ".join(Batch.Status.values))
+    output_file_id = serializers.CharField(source="output_file.uid", default=None, allow_null=True)
+    error_file_id = serializers.CharField(source="error_file.uid", default=None, allow_null=True)
+    created_at = UnixField()
+    in_progress_at = UnixField(allow_null=True)
+    expires_at = UnixField(allow_null=True)
+    finalizing_at = UnixField(allow_null=True)
+    completed_at = UnixField(allow_null=True)
+    failed_at = UnixField(allow_null=True)
+    expired_at = UnixField(allow_null=True)
+    cancelling_at = UnixField(allow_null=True)
+    cancelled_at = UnixField(allow_null=True)
+    request_counts = RequestCountsSerializer(source="*")
+    usage = serializers.SerializerMethodField()
+    metadata = serializers.DictField(child=serializers.CharField(), allow_null=True)
+    priority = serializers.IntegerField(help_text="Not in OpenAI's API.")
+    paused_at = UnixField(allow_null=True, help_text="Not in OpenAI's API.")
+    retry_of = serializers.CharField(
+        source="retry_of.uid", default=None, allow_null=True, help_text="The batch whose failed lines these are."
+    )
+
+    def get_model(self, batch: Batch) -> str | None:
+        return batch.model_name or None
+
+    @extend_schema_field(BatchErrorsSerializer(allow_null=True))
+    def get_errors(self, batch: Batch) -> dict[str, Any] | None:
+        return {"object": "list", "data": batch.errors} if batch.errors else None
+
+    @extend_schema_field(UsageSerializer(allow_null=True))
+    def get_usage(self, batch: Any) -> dict[str, Any] | None:
+        """Null until something was used."""
+        total = batch.input_tokens + batch.output_tokens
+        if not total:
+            return None
+        return {
+            "input_tokens": batch.input_tokens,
+            "input_tokens_details": {"cached_tokens": batch.cached_tokens},
+            "output_tokens": batch.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
+            "total_tokens": total,
+        }
+
+
+class BatchListSerializer(serializers.Serializer[Any]):
+    object = ConstantField("list")
+    data = BatchSerializer(many=True)
+    first_id = serializers.CharField(allow_null=True)
+    last_id = serializers.CharField(allow_null=True)
+    has_more = serializers.BooleanField()
+
+
+class BatchQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
+    pass
+
+
+class OutputQuery(serializers.Serializer[Any]):
+    failed = serializers.BooleanField(default=False, help_text="The lines that failed, instead of those that did not.")

@@ -1,0 +1,53 @@
+"""Parsers that a client cannot break: JSON is UTF-8 and of bounded depth, a cut upload is an error."""
+
+import hashlib
+import json
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.http.multipartparser import MultiPartParserError
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+
+class JSONParser(BaseParser):
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return json.loads(stream.read().decode(), parse_constant=_refuse_constant)
+        except RecursionError as error:
+            raise ParseError("The JSON is nested too deeply.") from error
+        except ValueError as error:
+            raise ParseError(f"We could not parse the JSON body of your request: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON.")
+
+
+class HashingUploadHandler(TemporaryFileUploadHandler):
+    """Spools a file to disk and takes its SHA-256 on the way: `upload.sha256`, in hex."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        settings.FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
+        super().new_file(*args, **kwargs)
+        self._digest = hashlib.sha256()
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        self._digest.update(raw_data)
+        return super().receive_data_chunk(raw_data, start)
+
+    def file_complete(self, file_size: int) -> UploadedFile | None:
+        upload = super().file_complete(file_size)
+        if upload is not None:
+            upload.sha256 = self._digest.hexdigest()  # type: ignore[attr-defined]
+        return upload
+
+    def upload_interrupted(self) -> None:
+        super().upload_interrupted()
+        raise MultiPartParserError("the upload ended before its closing boundary. Nothing was kept, send it again.")

@@ -1,0 +1,51 @@
+"""What all /v1 views share."""
+
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.core.api.errors import ApiError
+
+Row = TypeVar("Row", bound=Model)
+
+
+class OneFormat(DefaultContentNegotiation):
+    """Answers in the view's own format whatever the client accepts: OpenAI's SDK asks for `application/binary`."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class ApiView(APIView):
+    """A route. `required_scopes` maps its methods to the scope that a key needs for each."""
+
+    content_negotiation_class = OneFormat
+    required_scopes: dict[str, str] = {}
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        request.encoding = None  # type: ignore[assignment] # ours is UTF-8: a client does not choose our codecs
+        return super().initialize_request(request, *args, **kwargs)
+
+
+class UnknownRoute(APIView):
+    """Any /v1 path that is nobody else's."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    content_negotiation_class = OneFormat
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise ApiError(404, f"Unknown request URL: {request.method} {request.path}. See /v1/docs.", "unknown_url")
+
+
+def find(rows: QuerySet[Row], uid: str, noun: str) -> Row:
+    """The row with this public id, or a 404: whoever may not see it learns nothing from the answer."""
+    row = rows.filter(uid=uid).first()
+    if row is None:
+        raise ApiError(404, f"No such {noun}: {uid}", f"{noun}_not_found", "id")
+    return row

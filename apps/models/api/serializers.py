@@ -1,0 +1,18 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.core.api.schema import ConstantField, UnixField
+from apps.models.models import Model
+
+
+class ModelSerializer(serializers.Serializer[Model]):
+    id = serializers.CharField(source="name")
+    object = ConstantField("model")
+    created = UnixField(source="created_at")
+    owned_by = serializers.CharField()
+
+
+class ModelListSerializer(serializers.Serializer[Any]):
+    object = ConstantField("list")
+    data = ModelSerializer(many=True)

@@ -1,0 +1,66 @@
+"""The web process: one uvicorn server on the API's port and the web's. `python -m batchserver.web`."""
+
+import contextlib
+import errno
+import socket
+import sys
+import tempfile
+import time
+
+import uvicorn
+from django.conf import settings
+
+from batchserver.asgi import application
+
+GRACE = 3  # seconds that open streams and sockets get when we stop
+HEADERS_BYTES = 64 * 1024
+MESSAGE_BYTES = 64 * 1024  # of a WebSocket message
+BACKLOG = 1024
+ABANDONED = 86_400  # seconds after which a half upload of a killed process is removed
+
+
+def main() -> None:
+    spool_uploads_beside_files()
+    sockets = [listen(port) for port in sorted({settings.API_PORT, settings.WEB_PORT})]
+    config = uvicorn.Config(
+        application,
+        http="h11",  # httptools sets no limit to a request's headers
+        h11_max_incomplete_event_size=HEADERS_BYTES,
+        ws_max_size=MESSAGE_BYTES,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE,
+    )
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def listen(port: int) -> socket.socket:
+    """A bound socket; ends the process with a sentence when that is not possible."""
+    address = settings.BIND_ADDRESS
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sys.exit(f"Port {port} on {address} is in use: stop what listens there, or set API_PORT and WEB_PORT.")
+        sys.exit(f"Cannot listen on {address}:{port} ({error.strerror}): set BIND_ADDRESS, API_PORT and WEB_PORT.")
+    return listener
+
+
+def spool_uploads_beside_files() -> None:
+    """A rename needs one file system, and the usual place may be memory. Clears what killed processes left."""
+    folder = settings.FILE_UPLOAD_TEMP_DIR
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder)
+    for draft in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > ABANDONED:
+                draft.unlink()
+
+
+if __name__ == "__main__":
+    main()
