@@ -1,6 +1,7 @@
 """The site as one ASGI application: HTTP by Django, WebSockets by Channels."""
 
 import os
+from typing import cast
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -10,13 +11,13 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
 django_application = get_asgi_application()  # loads the apps, which the imports below need
 
-from apps.core.api.body_limit import BodyLimit  # noqa: E402
+from apps.core.api.body_limit import App, BodyLimit  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(django_application, limit_of),
+        "http": BodyLimit(cast(App, django_application), limit_of),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

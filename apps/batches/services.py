@@ -29,7 +29,7 @@ MAX_METADATA = (16, 64, 512)  # pairs, characters of a key, characters of a valu
 
 
 def create_file(
-    *, project: Project, filename: str, purpose: str, upload: Upload, expires_after_seconds: int | None = None
+    *, project: Project, filename: str, purpose: str, upload: Upload[Any], expires_after_seconds: int | None = None
 ) -> File:
     """Keep an upload. Batch files expire after `BATCH_FILE_DAYS` unless told otherwise, others never.
 
@@ -42,7 +42,7 @@ def create_file(
     stored = _store(f"{project.uid}/{file.uid}", upload)
     file.content, file.bytes, file.sha256 = stored.name, stored.bytes, stored.sha256
     if expires_after_seconds is not None:
-        file.expires_at = Now() + timedelta(seconds=expires_after_seconds)  # type: ignore[assignment]
+        file.expires_at = Now() + timedelta(seconds=expires_after_seconds)
     try:
         with transaction.atomic():
             file.save()
@@ -58,7 +58,7 @@ def delete_file(*, file: File) -> None:
     """Forget the file, and its bytes once that is committed. Batches made from it keep their lines."""
     with transaction.atomic():
         file.delete()
-        transaction.on_commit(lambda: storage.delete(file.content.name))
+        transaction.on_commit(lambda: storage.delete(str(file.content)))
 
 
 def create_batch(
@@ -198,7 +198,7 @@ def _check_upload(filename: str, purpose: str, size: int, expires_after: int | N
         raise DomainError(f"A file expires after {shortest} to {longest} seconds.", param="expires_after[seconds]")
 
 
-def _store(name: str, upload: Upload) -> storage.Stored:
+def _store(name: str, upload: Upload[Any]) -> storage.Stored:
     """An upload that was spooled to disk, its hash taken on the way, needs no second copy."""
     sha256 = getattr(upload, "sha256", None)
     if sha256 is None:
@@ -225,7 +225,7 @@ def _copy_failed_lines(batch: Batch, retry: Batch) -> int:
             " WHERE r.batch_id = %s AND r.failed",
             (retry.pk, batch.pk),
         )
-        lines = cursor.rowcount
+        lines: int = cursor.rowcount
         if not lines:
             raise Conflict("No line of this batch failed: there is nothing to retry.")
         cut_shards(cursor, retry.pk)

@@ -10,10 +10,10 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.models import Project, Scope
+from apps.accounts.api.views import ProjectView
+from apps.accounts.models import ApiKey, Project, Scope
 from apps.batches import services
 from apps.batches.api.serializers import (
-    BatchListSerializer,
     BatchQuery,
     BatchSerializer,
     NewBatchSerializer,
@@ -24,22 +24,24 @@ from apps.batches.output import output_lines
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
-from apps.core.api.schema import responses
+from apps.core.api.schema import list_of, responses
 from apps.core.api.streaming import stream
-from apps.core.api.views import ApiView, find
+from apps.core.api.views import find
 from apps.core.db import connect
 from apps.core.errors import Conflict
 
 BATCH = responses(BatchSerializer, 404, 409)
 
 
-class BatchesView(ApiView):
+class BatchesView(ProjectView):
     required_scopes = {"GET": Scope.BATCHES_READ, "POST": Scope.BATCHES_WRITE}
 
-    @extend_schema(operation_id="list_batches", parameters=[BatchQuery], responses=responses(BatchListSerializer, 400))
+    @extend_schema(
+        operation_id="list_batches", parameters=[BatchQuery], responses=responses(list_of(BatchSerializer), 400)
+    )
     def get(self, request: Request) -> Response:
-        found, has_more = page(_batches(request.auth.project), validated_query(BatchQuery, request))
-        return Response(list_object(BatchSerializer(found, many=True).data, has_more=has_more))
+        found, has_more = page(_batches(self.project), validated_query(BatchQuery, request))
+        return Response(list_object(BatchSerializer, found, has_more=has_more))
 
     @extend_schema(
         operation_id="create_batch",
@@ -55,14 +57,14 @@ class BatchesView(ApiView):
         values = form.validated_data
         return once(
             request,
-            owner=request.auth.project.uid,
+            owner=self.project.uid,
             fingerprint=json.dumps(values, sort_keys=True),
-            run=lambda: _create(request, values),
+            run=lambda: _create(self.key, values),
         )
 
 
-def _create(request: Request, values: dict[str, Any]) -> dict[str, Any]:
-    project, file_id = request.auth.project, values["input_file_id"]
+def _create(key: ApiKey, values: dict[str, Any]) -> dict[str, Any]:
+    project, file_id = key.project, values["input_file_id"]
     file = File.objects.of(project).unexpired().filter(uid=file_id).first()
     if file is None:
         raise ApiError(400, f"No such file: {file_id}. Upload it first.", "file_not_found", "input_file_id")
@@ -75,39 +77,38 @@ def _create(request: Request, values: dict[str, Any]) -> dict[str, Any]:
         metadata=values.get("metadata"),
         output_expires_after=expiry["seconds"] if expiry else None,
         priority=values["priority"],
-        created_by=request.auth,
+        created_by=key,
     )
     return _shape(project, batch)
 
 
-class BatchView(ApiView):
+class BatchView(ProjectView):
     required_scopes = {"GET": Scope.BATCHES_READ}
 
     @extend_schema(operation_id="retrieve_batch", responses=responses(BatchSerializer, 404))
     def get(self, request: Request, batch_id: str) -> Response:
-        return Response(BatchSerializer(find(_batches(request.auth.project), batch_id, "batch")).data)
+        return Response(BatchSerializer(find(_batches(self.project), batch_id, "batch")).data)
 
 
-class BatchVerbView(ApiView):
+class BatchVerbView(ProjectView):
     """A change of a batch's state: the service says whether it was possible."""
 
     required_scopes = {"POST": Scope.BATCHES_WRITE}
 
-    def change(self, request: Request, batch: Batch) -> Batch:
+    def change(self, batch: Batch) -> Batch:
         raise NotImplementedError
 
-    def respond(self, request: Request, batch_id: str) -> Response:
-        project = request.auth.project
-        batch = find(Batch.objects.of(project).select_related("project", "model", "created_by"), batch_id, "batch")
-        return Response(_shape(project, self.change(request, batch)))
+    def respond(self, batch_id: str) -> Response:
+        batch = find(Batch.objects.of(self.project).select_related("project", "model", "created_by"), batch_id, "batch")
+        return Response(_shape(self.project, self.change(batch)))
 
 
 class CancelBatchView(BatchVerbView):
     @extend_schema(operation_id="cancel_batch", request=None, responses=BATCH)
     def post(self, request: Request, batch_id: str) -> Response:
-        return self.respond(request, batch_id)
+        return self.respond(batch_id)
 
-    def change(self, request: Request, batch: Batch) -> Batch:
+    def change(self, batch: Batch) -> Batch:
         if not services.cancel_batch(batch=batch):
             batch.refresh_from_db(fields=["status"])
             if batch.status not in (Batch.Status.CANCELLING, Batch.Status.CANCELLED):
@@ -118,9 +119,9 @@ class CancelBatchView(BatchVerbView):
 class PauseBatchView(BatchVerbView):
     @extend_schema(operation_id="pause_batch", request=None, responses=BATCH)
     def post(self, request: Request, batch_id: str) -> Response:
-        return self.respond(request, batch_id)
+        return self.respond(batch_id)
 
-    def change(self, request: Request, batch: Batch) -> Batch:
+    def change(self, batch: Batch) -> Batch:
         if not services.pause_batch(batch=batch):
             raise Conflict(f"Cannot pause a batch with status '{batch.status}', or one that is paused already.")
         return batch
@@ -129,9 +130,9 @@ class PauseBatchView(BatchVerbView):
 class ResumeBatchView(BatchVerbView):
     @extend_schema(operation_id="resume_batch", request=None, responses=BATCH)
     def post(self, request: Request, batch_id: str) -> Response:
-        return self.respond(request, batch_id)
+        return self.respond(batch_id)
 
-    def change(self, request: Request, batch: Batch) -> Batch:
+    def change(self, batch: Batch) -> Batch:
         if not services.resume_batch(batch=batch):
             raise Conflict("Cannot resume this batch: it is not paused.")
         return batch
@@ -145,13 +146,13 @@ class RetryBatchView(BatchVerbView):
         responses=BATCH,
     )
     def post(self, request: Request, batch_id: str) -> Response:
-        return self.respond(request, batch_id)
+        return self.respond(batch_id)
 
-    def change(self, request: Request, batch: Batch) -> Batch:
-        return services.retry_batch(batch=batch, created_by=request.auth)
+    def change(self, batch: Batch) -> Batch:
+        return services.retry_batch(batch=batch, created_by=self.key)
 
 
-class BatchOutputView(ApiView):
+class BatchOutputView(ProjectView):
     required_scopes = {"GET": Scope.BATCHES_READ}
 
     @extend_schema(
@@ -165,7 +166,7 @@ class BatchOutputView(ApiView):
     )
     def get(self, request: Request, batch_id: str) -> StreamingHttpResponse:
         failed = validated_query(OutputQuery, request)["failed"]
-        batch = find(Batch.objects.of(request.auth.project), batch_id, "batch")
+        batch = find(Batch.objects.of(self.project), batch_id, "batch")
         return StreamingHttpResponse(
             stream(lambda: _lines(batch, failed)),
             content_type="application/jsonl",

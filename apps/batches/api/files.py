@@ -10,11 +10,11 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Scope
 from apps.batches import services, storage
 from apps.batches.api.serializers import (
     FileDeletedSerializer,
-    FileListSerializer,
     FileQuery,
     FileSerializer,
     UploadSerializer,
@@ -24,22 +24,22 @@ from apps.core.api import ranges
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
-from apps.core.api.schema import responses
-from apps.core.api.views import ApiView, find
+from apps.core.api.schema import list_of, responses
+from apps.core.api.views import find
 
 
-class FilesView(ApiView):
+class FilesView(ProjectView):
     required_scopes = {"GET": Scope.FILES_READ, "POST": Scope.FILES_WRITE}
     parser_classes = [MultiPartParser]
 
-    @extend_schema(operation_id="list_files", parameters=[FileQuery], responses=responses(FileListSerializer, 400))
+    @extend_schema(operation_id="list_files", parameters=[FileQuery], responses=responses(list_of(FileSerializer), 400))
     def get(self, request: Request) -> Response:
         query = validated_query(FileQuery, request)
-        files = File.objects.of(request.auth.project)
+        files = File.objects.of(self.project)
         if purpose := query.get("purpose"):
             files = files.filter(purpose=purpose)
         found, has_more = page(files, query)
-        return Response(list_object(FileSerializer(found, many=True).data, has_more=has_more))
+        return Response(list_object(FileSerializer, found, has_more=has_more))
 
     @extend_schema(
         operation_id="create_file",
@@ -54,7 +54,7 @@ class FilesView(ApiView):
 
         def create() -> dict[str, Any]:
             file = services.create_file(
-                project=request.auth.project,
+                project=self.project,
                 filename=upload.name,
                 purpose=purpose,
                 upload=upload,
@@ -63,23 +63,23 @@ class FilesView(ApiView):
             return dict(FileSerializer(file).data)
 
         fingerprint = f"{upload.name} {purpose} {seconds} {upload.sha256}"
-        return once(request, owner=request.auth.project.uid, fingerprint=fingerprint, run=create)
+        return once(request, owner=self.project.uid, fingerprint=fingerprint, run=create)
 
 
-class FileView(ApiView):
+class FileView(ProjectView):
     required_scopes = {"GET": Scope.FILES_READ, "DELETE": Scope.FILES_WRITE}
 
     @extend_schema(operation_id="retrieve_file", responses=responses(FileSerializer, 404))
     def get(self, request: Request, file_id: str) -> Response:
-        return Response(FileSerializer(find(File.objects.of(request.auth.project), file_id, "file")).data)
+        return Response(FileSerializer(find(File.objects.of(self.project), file_id, "file")).data)
 
     @extend_schema(operation_id="delete_file", responses=responses(FileDeletedSerializer, 404))
     def delete(self, request: Request, file_id: str) -> Response:
-        services.delete_file(file=find(File.objects.of(request.auth.project), file_id, "file"))
+        services.delete_file(file=find(File.objects.of(self.project), file_id, "file"))
         return Response({"id": file_id, "object": "file", "deleted": True})
 
 
-class FileContentView(ApiView):
+class FileContentView(ProjectView):
     required_scopes = {"GET": Scope.FILES_READ}
 
     @extend_schema(
@@ -91,12 +91,12 @@ class FileContentView(ApiView):
         },
     )
     def get(self, request: Request, file_id: str) -> StreamingHttpResponse:
-        file = find(File.objects.of(request.auth.project).unexpired(), file_id, "file")
+        file = find(File.objects.of(self.project).unexpired(), file_id, "file")
         etag = f'"{file.sha256}"'
         wanted = _wanted_range(request, file, etag)
         part = wanted or ranges.ByteRange(0, file.bytes)
         response = StreamingHttpResponse(
-            storage.open_range(file.content.name, part.start, part.end),
+            storage.open_range(str(file.content), part.start, part.end),
             status=206 if wanted else 200,
             content_type="application/octet-stream",
             headers={

@@ -10,7 +10,10 @@ from apps.batches.services import ENDPOINTS, EXPIRY_SECONDS, PRIORITIES, UPLOAD_
 from apps.core.api.pagination import page_query
 from apps.core.api.schema import ConstantField, UnixField
 
-SECONDS = {"min_value": EXPIRY_SECONDS[0], "max_value": EXPIRY_SECONDS[1]}
+
+def expiry_field(*, required: bool) -> serializers.IntegerField:
+    shortest, longest = EXPIRY_SECONDS
+    return serializers.IntegerField(required=required, min_value=shortest, max_value=longest)
 
 
 class FileSerializer(serializers.Serializer[File]):
@@ -23,14 +26,6 @@ class FileSerializer(serializers.Serializer[File]):
     purpose = serializers.CharField()
     status = ConstantField("processed")
     status_details = ConstantField(None)
-
-
-class FileListSerializer(serializers.Serializer[Any]):
-    object = ConstantField("list")
-    data = FileSerializer(many=True)
-    first_id = serializers.CharField(allow_null=True)
-    last_id = serializers.CharField(allow_null=True)
-    has_more = serializers.BooleanField()
 
 
 class FileDeletedSerializer(serializers.Serializer[Any]):
@@ -49,7 +44,7 @@ class UploadSerializer(serializers.Serializer[Any]):
         return {
             **super().get_fields(),
             "expires_after[anchor]": serializers.ChoiceField(["created_at"], required=False),
-            "expires_after[seconds]": serializers.IntegerField(required=False, **SECONDS),
+            "expires_after[seconds]": expiry_field(required=False),
         }
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +61,7 @@ class FileQuery(page_query(default=10_000, maximum=10_000)):  # type: ignore[mis
 
 class OutputExpirySerializer(serializers.Serializer[Any]):
     anchor = serializers.ChoiceField(["created_at"])
-    seconds = serializers.IntegerField(**SECONDS)
+    seconds = expiry_field(required=True)
 
 
 class NewBatchSerializer(serializers.Serializer[Any]):
@@ -94,7 +89,7 @@ class BatchErrorSerializer(serializers.Serializer[Any]):
 
 class BatchErrorsSerializer(serializers.Serializer[Any]):
     object = ConstantField("list")
-    data = BatchErrorSerializer(many=True)
+    data = BatchErrorSerializer(many=True)  # type: ignore[assignment] # OpenAI's word
 
 
 class RequestCountsSerializer(serializers.Serializer[Batch]):
@@ -126,7 +121,7 @@ class BatchSerializer(serializers.Serializer[Batch]):
     object = ConstantField("batch")
     endpoint = serializers.CharField()
     model = serializers.SerializerMethodField()
-    errors = serializers.SerializerMethodField()
+    errors = serializers.SerializerMethodField()  # type: ignore[assignment] # OpenAI's word
     input_file_id = serializers.CharField()
     completion_window = serializers.CharField()
     status = serializers.CharField(help_text=", ".join(Batch.Status.values))
@@ -170,14 +165,6 @@ class BatchSerializer(serializers.Serializer[Batch]):
             "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
             "total_tokens": total,
         }
-
-
-class BatchListSerializer(serializers.Serializer[Any]):
-    object = ConstantField("list")
-    data = BatchSerializer(many=True)
-    first_id = serializers.CharField(allow_null=True)
-    last_id = serializers.CharField(allow_null=True)
-    has_more = serializers.BooleanField()
 
 
 class BatchQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]

@@ -34,7 +34,7 @@ class BodyLimit:
             return
         try:
             limit = await self._limit_of(scope)
-            if int(header(scope, b"content-length") or 0) > limit:
+            if _declared_length(scope) > limit:
                 raise too_large(limit)
         except ApiError as error:
             await _answer(scope, send, error)
@@ -54,6 +54,11 @@ class BodyLimit:
         await self._app(scope, counting_receive, send)
         if over:  # Django heard a disconnect while it read the body, and answered nothing
             await _answer(scope, send, too_large(limit))
+
+
+def _declared_length(scope: Scope) -> int:
+    length = header(scope, b"content-length")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
 
 
 def too_large(limit: int) -> ApiError:

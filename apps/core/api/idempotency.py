@@ -58,8 +58,7 @@ def _once(scope: str, key: str, digest: str, run: Callable[[], dict[str, Any]]) 
             409, "This Idempotency-Key was used for a different request. Use a new key.", "idempotency_key_reused",
             headers={"x-should-retry": "false"},
         )  # fmt: skip
-    answer: dict[str, Any] = stored.body
-    return answer
+    return dict(stored.body or {})
 
 
 def _lock(name: str) -> bool:

@@ -50,8 +50,9 @@ def validated_query(serializer: type[serializers.Serializer[Any]], request: Requ
     return dict(form.validated_data)
 
 
-def list_object(data: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    """The shape of a list of objects that have an `id`."""
+def list_object(item: type[serializers.Serializer[Any]], rows: list[Any], *, has_more: bool) -> dict[str, Any]:
+    """A page in OpenAI's shape. Its items have an `id`."""
+    data: list[Any] = list(item(rows, many=True).data)
     return {
         "object": "list",
         "data": data,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -16,7 +17,7 @@ class JSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
             return json.loads(stream.read().decode(), parse_constant=_refuse_constant)
@@ -42,7 +43,7 @@ class HashingUploadHandler(TemporaryFileUploadHandler):
         self._digest.update(raw_data)
         return super().receive_data_chunk(raw_data, start)
 
-    def file_complete(self, file_size: int) -> UploadedFile | None:
+    def file_complete(self, file_size: int) -> UploadedFile[Any] | None:
         upload = super().file_complete(file_size)
         if upload is not None:
             upload.sha256 = self._digest.hexdigest()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
+from typing import cast
 
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
@@ -12,7 +13,8 @@ from apps.core.ids import new_id
 HEADER = "x-request-id"
 SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-Handler = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+SyncHandler = Callable[[HttpRequest], HttpResponseBase]
+AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 def sane_or_new(given: str) -> str:
@@ -20,7 +22,7 @@ def sane_or_new(given: str) -> str:
 
 
 @sync_and_async_middleware
-def RequestIdMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - named as Django names middleware
+def RequestIdMiddleware(get_response: SyncHandler | AsyncHandler) -> SyncHandler | AsyncHandler:  # noqa: N802 - named as Django names middleware
     """Sets `request.request_id` and the answer's header."""
 
     def begin(request: HttpRequest) -> str:
@@ -32,7 +34,7 @@ def RequestIdMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - named
 
         async def handle_async(request: HttpRequest) -> HttpResponseBase:
             request_id = begin(request)
-            response: HttpResponseBase = await get_response(request)
+            response = await cast(AsyncHandler, get_response)(request)
             response.headers[HEADER] = request_id
             return response
 
@@ -40,7 +42,7 @@ def RequestIdMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - named
 
     def handle(request: HttpRequest) -> HttpResponseBase:
         request_id = begin(request)
-        response: HttpResponseBase = get_response(request)
+        response = cast(SyncHandler, get_response)(request)
         response.headers[HEADER] = request_id
         return response
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
 MEANINGS = {
@@ -45,7 +45,7 @@ def _error(code: int) -> Any:
     return OpenApiResponse(ErrorSerializer, MEANINGS[code])
 
 
-class ConstantField(serializers.ReadOnlyField[Any, Any]):
+class ConstantField(serializers.ReadOnlyField):
     """A key that always has the same value."""
 
     def __init__(self, value: str | None, **options: Any) -> None:
@@ -62,3 +62,15 @@ class ConstantFieldSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-u
     def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
         value = self.target.value
         return {"type": "string", "nullable": True} if value is None else {"type": "string", "enum": [value]}
+
+
+def list_of(item: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
+    """A page of items, as `pagination.list_object` makes it."""
+    fields: dict[str, serializers.Field[Any, Any, Any, Any]] = {
+        "object": ConstantField("list"),
+        "data": item(many=True),
+        "first_id": serializers.CharField(allow_null=True),
+        "last_id": serializers.CharField(allow_null=True),
+        "has_more": serializers.BooleanField(),
+    }
+    return inline_serializer(item.__name__.replace("Serializer", "List"), fields)

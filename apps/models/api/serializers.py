@@ -1,5 +1,3 @@
-from typing import Any
-
 from rest_framework import serializers
 
 from apps.core.api.schema import ConstantField, UnixField
@@ -11,8 +9,3 @@ class ModelSerializer(serializers.Serializer[Model]):
     object = ConstantField("model")
     created = UnixField(source="created_at")
     owned_by = serializers.CharField()
-
-
-class ModelListSerializer(serializers.Serializer[Any]):
-    object = ConstantField("list")
-    data = ModelSerializer(many=True)
