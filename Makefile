@@ -14,6 +14,7 @@ MANAGE := $(PYTHON) manage.py
 SERVER := $(SERVER_VENV)/.installed
 DEV := $(SERVER_VENV)/.installed-dev
 ENGINE := $(ENGINE_VENV)/.installed
+MODEL := var/models/smollm2-135m-instruct
 
 ENGINE_LIST := $(if $(shell command -v nvidia-smi),requirements/engine-gpu.txt,requirements/engine-cpu.txt)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -54,8 +55,7 @@ lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
 	$(MANAGE) spectacular --validate --fail-on-warn --file /dev/null
 
 setup:  ## Make the interpreters and the demo model
-	@$(MAKE) -j2 $(SERVER) $(ENGINE)
-	@$(MANAGE) install_demo_model
+	@$(MAKE) -j2 $(SERVER) $(MODEL)
 
 $(SERVER): requirements.txt
 	@$(call make_venv,$(SERVER_VENV))
@@ -83,6 +83,10 @@ $(ENGINE): $(ENGINE_LIST)
 	@$(ENGINE_VENV)/bin/pip install --quiet -r $(ENGINE_LIST)
 	@touch $@
 endif
+
+$(MODEL): | $(ENGINE)
+	@echo "Preparing the demo model ..."
+	@$(ENGINE_VENV)/bin/python -m apps.models.demo_model $@
 
 # An interpreter of its own in folder $(1), from the first Python on this machine that is new enough.
 define make_venv

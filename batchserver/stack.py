@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from batchserver.embedded.postgres import Postgres
 from batchserver.embedded.valkey import Valkey
 from batchserver.supervisor import Service
 
+CELERY = ("-m", "celery", "--quiet", "-A", "batchserver")
 Ready = Callable[[], bool]
 CONTROL_PROCESSES = 3  # two own the control slots, one answers short tasks
 
@@ -112,13 +114,18 @@ def _gpu_worker(slot: slots.Slot) -> Service:
 
 def _beat() -> Service:
     schedule = str(embedded.run_dir(settings.VAR_DIR) / "beat")
-    return _python("beat", "-m", "celery", "-A", "batchserver", "beat", "--pidfile=", "--schedule", schedule)
+    return _python("beat", *CELERY, "beat", "--pidfile=", "--schedule", schedule, *_log_level())
 
 
 def _celery(name: str, *options: str, env: dict[str, str] | None = None) -> Service:
     """A Celery worker. Prefork, since children die with the thread that started them."""
-    quiet = ("--without-gossip", "--without-mingle", "-P", "prefork", "-n", f"{name}@%h")
-    return _python(name, "-m", "celery", "-A", "batchserver", "worker", *quiet, *options, env=env)
+    common = ("-P", "prefork", "-n", f"{name}@%h", "--without-gossip", "--without-mingle", *_log_level())
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}  # it accepts no pickles
+    return _python(name, *CELERY, "worker", *common, *options, env={**quiet, **(env or {})})
+
+
+def _log_level() -> tuple[str, str]:
+    return "--loglevel", os.environ.get("LOG_LEVEL", "INFO")
 
 
 def _python(

@@ -59,7 +59,7 @@ class Supervisor:
     """The children of one stack. To be used from the main thread: children die with the thread that started them."""
 
     def __init__(self, stages: Sequence[Sequence[Service]], *, logs: Path, state: Path, say: Say) -> None:
-        """`logs` gets a NAME.log per service; `state` is a JSON file, kept current: the pid of each name."""
+        """`logs` gets a NAME.log per service; `state` is a JSON file with `pids`, kept current."""
         self._stages = [[_Child(service, logs, say) for service in stage] for stage in stages]
         self._state = state
         state.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,10 @@ class Supervisor:
                 list(pool.map(_Child.stop, stage, [seconds] * len(stage)))
         self._state.unlink(missing_ok=True)
 
+    def pids(self) -> dict[str, int]:
+        """The pid of each child's guard."""
+        return {child.service.name: child.process.pid for child in self._children()}
+
     def _children(self) -> list["_Child"]:
         """Those that are to run on."""
         return [child for stage in self._stages for child in stage if child.wanted]
@@ -102,7 +106,7 @@ class Supervisor:
 
     def _write_state(self) -> None:
         draft = self._state.with_suffix(".new")
-        draft.write_text(json.dumps({child.service.name: child.process.pid for child in self._children()}))
+        draft.write_text(json.dumps(self.pids()))
         draft.replace(self._state)
 
 
@@ -169,7 +173,7 @@ class _Child:
 
     def last_words(self) -> str:
         words = "\n".join(self.process.tail(8))
-        return f"{self.service.name} does not start, see {self._log}. Its last words:\n{words}"
+        return f"{self.service.name} did not start, see {self._log}. Its last words:\n{words}"
 
     def _plan_restart(self, now: float, why: str) -> None:
         self.failures = 1 if now - self._began > SETTLED else self.failures + 1

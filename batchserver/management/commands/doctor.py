@@ -25,7 +25,9 @@ class Command(BaseCommand):
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table("Check", "State", "What", "Cure")
+    table = Table("Check", "State")
+    table.add_column("What", overflow="fold")
+    table.add_column("Cure", overflow="fold")
     for finding in findings:
         state = Text(finding.state, STYLES[finding.state])
         table.add_row(finding.check, state, Text(finding.what), Text(finding.cure))
