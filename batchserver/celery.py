@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 
 from apps.core.drain import STOP
 from apps.models.slots import Slot
@@ -16,6 +16,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
 app = Celery("batchserver")
 app.config_from_object("batchserver.celery_config")
 app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Celery sets up logging of its own unless somebody answers this signal: settings.LOGGING has done it."""
 
 
 @worker_ready.connect

@@ -28,7 +28,7 @@ def output_lines(connection: psycopg.Connection[Any], batch: Batch, *, failed: b
 
 
 def _output_line(
-    batch: str,
+    uid: str,
     line: int,
     custom_id: str,
     status: int | None,
