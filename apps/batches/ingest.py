@@ -6,7 +6,7 @@ Memory holds one block and one line, whatever the file's size; at most `MAX_ERRO
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import IO
 
 import msgspec
 
@@ -71,7 +71,7 @@ _decode_input = msgspec.json.Decoder(_Input).decode
 class Reader:
     """Iterate over `lines()`; afterwards `errors`, `model` and `count` are known."""
 
-    file: BinaryIO
+    file: IO[bytes]
     endpoint: str
     limits: Limits
     errors: list[LineError] = field(default_factory=list)
@@ -163,7 +163,7 @@ def _wrong_shape(error: msgspec.ValidationError) -> Rejected:
     return Rejected("invalid_request", f"The line has a wrong shape: {message}.", param)
 
 
-def _split(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
+def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
     """Numbered lines. A line beyond `limit` is passed over in blocks and given as its first `limit` + 1 bytes."""
     number = 0
     while raw := file.readline(limit + 2):

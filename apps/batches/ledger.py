@@ -111,7 +111,7 @@ class Ledger:
                 except leases.Fenced:
                     continue
                 cursor.execute(RECORD, _parameters(shard_id, list(group)))
-                left[shard_id] = cursor.fetchone()[0]
+                (left[shard_id],) = cursor.fetchall()[0]
             if 0 in left.values():
                 cursor.execute("SELECT pg_notify('bell_control', '')")
         return left

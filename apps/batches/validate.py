@@ -70,8 +70,8 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
     file = File.objects.of(batch.project).filter(uid=batch.input_file_id).first()
     if file is None:
         raise _Invalid([LineError("invalid_request", "The input file was deleted.", None, "input_file_id")])
-    with file.content.open("rb") as stream:
-        reader = Reader(stream, batch.endpoint, _limits())
+    with file.content.open("rb"):
+        reader = Reader(file.content.file, batch.endpoint, _limits())
         lines = reader.lines()
         while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
             _check_wanted(batch, keeper, held)
