@@ -30,6 +30,7 @@ class LiveStack:
         own = {"VAR_DIR": str(var), "API_PORT": str(self.api_port), "WEB_PORT": str(self.web_port)}
         self.env = {**os.environ, "DATABASE_URL": "", "REDIS_URL": "", **own, **(env or {})}
         self._ready = threading.Event()
+        self._guards: dict[int, int] = {}
         self._up = ManagedProcess(
             [sys.executable, "manage.py", "up"],
             name="up",
@@ -80,12 +81,16 @@ class LiveStack:
         return set(self._pids())
 
     def pid_of(self, name: str, *, other_than: int = 0) -> int:
-        """The pid of a process by its name, once it runs (again). Raises RuntimeError after 30 s."""
+        """The pid of a process by its name, once it runs (again). Raises RuntimeError after 30 s.
+
+        `other_than` is an earlier answer, of a process that died: a new guard holds the new one.
+        """
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            guard = self._pids().get(name)
-            children = children_of(guard) if guard else []
-            if children and children[0] != other_than:
+            guard = self._pids().get(name, 0)
+            children = children_of(guard)
+            if children and guard != self._guards.get(other_than):
+                self._guards[children[0]] = guard
                 return children[0]
             time.sleep(0.02)
         raise RuntimeError(f"{name} does not run")
