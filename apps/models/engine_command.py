@@ -93,8 +93,7 @@ def command(spec: EngineSpec) -> list[str]:
 
 def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the process, with what it may know of `base`. Pure."""
-    patterns = [*PASSED, *base.get("ENGINE_PASS_ENV", "").split(",")]
-    passed = {name: base[name] for name in base if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+    passed = public(base)
     passed.pop("VLLM_API_KEY", None)  # the engine would ask us for it; only we can reach its socket
     switches = {
         "HF_HUB_OFFLINE": "1",
@@ -108,6 +107,12 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
     else:
         device = {"CUDA_VISIBLE_DEVICES": spec.device, "VLLM_SERVER_DEV_MODE": "1"}  # dev mode has the sleep routes
     return passed | switches | device
+
+
+def public(base: Mapping[str, str]) -> dict[str, str]:
+    """What a process that works on models may know of the environment `base`. Pure."""
+    patterns = [*PASSED, *base.get("ENGINE_PASS_ENV", "").split(",")]
+    return {name: base[name] for name in base if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _lora_arguments(spec: EngineSpec) -> list[str]:
