@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from apps.models.engine_command import Adapter, EngineSpec, command, environment
+
+SECRETS = {
+    "DATABASE_URL": "postgres://x",
+    "REDIS_URL": "redis://x",
+    "SECRET_KEY": "x",
+    "HF_TOKEN": "x",
+    "VLLM_API_KEY": "x",
+}
+MACHINE = {"PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "CUDA_HOME": "/cuda", "VLLM_LOGGING_LEVEL": "DEBUG"}
+
+
+def make_spec(**changes: object) -> EngineSpec:
+    values: dict[str, object] = {
+        "python": Path("/venv/bin/python"), "model": Path("/models/smol"), "served_name": "smol",
+        "runner": "generate", "socket": Path("/run/e.sock"), "log": Path("/log/e.log"), "cwd": Path("/repo"),
+        "device": "cpu", "max_num_seqs": 64,
+    }  # fmt: skip
+    return EngineSpec(**(values | changes))  # type: ignore[arg-type]
+
+
+def has(arguments: list[str], *expected: str) -> bool:
+    """Whether `expected` stand next to each other in `arguments`."""
+    size = len(expected)
+    return any(arguments[at : at + size] == list(expected) for at in range(len(arguments)))
+
+
+def test_it_works_on_a_cpu() -> None:
+    arguments = command(make_spec(max_model_len=2048))
+    assert arguments[:3] == ["/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
+    assert has(arguments, "--enforce-eager", "--dtype", "bfloat16")  # compiled, the text is wrong
+    assert has(arguments, "--uds", "/run/e.sock")
+    assert has(arguments, "--scheduling-policy", "priority")
+    assert has(arguments, "--load-format", "safetensors")
+    assert has(arguments, "--max-model-len", "2048")
+    assert "--enable-prefix-caching" in arguments
+    assert "--enable-sleep-mode" not in arguments
+
+
+def test_it_works_on_two_gpus() -> None:
+    arguments = command(make_spec(device="0,1", tensor_parallel=2, dtype="float16", gpu_memory_utilization=0.8))
+    assert has(arguments, "--tensor-parallel-size", "2")
+    assert has(arguments, "--gpu-memory-utilization", "0.8")
+    assert has(arguments, "--dtype", "float16")
+    assert "--enable-sleep-mode" in arguments
+    assert "--enforce-eager" not in arguments
+
+
+def test_it_takes_the_model_s_own_context_unless_told() -> None:
+    assert "--max-model-len" not in command(make_spec())
+
+
+def test_it_switches_lora_on_with_the_first_adapter() -> None:
+    assert "--enable-lora" not in command(make_spec())
+    adapters = (Adapter("a=1", Path("/models/a")), Adapter("b", Path("/models/b")))
+    arguments = command(make_spec(adapters=adapters, max_loras=1, max_lora_rank=16))
+    assert has(
+        arguments, "--lora-modules", '{"name": "a=1", "path": "/models/a"}', '{"name": "b", "path": "/models/b"}'
+    )
+    assert has(arguments, "--max-cpu-loras", "2")
+    assert has(arguments, "--max-lora-rank", "16")
+    assert environment(make_spec(adapters=adapters), {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+
+
+def test_it_leaves_prefixes_uncached_for_embeddings() -> None:
+    arguments = command(make_spec(runner="pooling"))
+    assert has(arguments, "--runner", "pooling")
+    assert "--enable-prefix-caching" not in arguments
+
+
+@pytest.mark.parametrize("device", ["cpu", "0"])
+def test_it_rejects_our_secrets(device: str) -> None:
+    passed = environment(make_spec(device=device), SECRETS | MACHINE)
+    assert not passed.keys() & SECRETS.keys()
+    assert passed.items() >= MACHINE.items()
+    assert passed["HF_HUB_OFFLINE"] == "1"
+
+
+def test_it_shows_the_engine_its_device_only() -> None:
+    cpu = environment(make_spec(kv_cache_gib=4), {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+    assert (cpu["CUDA_VISIBLE_DEVICES"], cpu["VLLM_CPU_KVCACHE_SPACE"]) == ("", "4")
+    assert "VLLM_SERVER_DEV_MODE" not in cpu
+    gpu = environment(make_spec(device="2"), {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+    assert (gpu["CUDA_VISIBLE_DEVICES"], gpu["VLLM_SERVER_DEV_MODE"]) == ("2", "1")
+
+
+def test_it_passes_what_the_operator_names() -> None:
+    base = {"ENGINE_PASS_ENV": "MY_*,OTHER", "MY_ONE": "1", "OTHER": "2", "ANOTHER": "3"}
+    passed = environment(make_spec(), base)
+    assert (passed["MY_ONE"], passed["OTHER"]) == ("1", "2")
+    assert "ANOTHER" not in passed
