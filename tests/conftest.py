@@ -1,0 +1,118 @@
+"""The test session's own PostgreSQL and Valkey, and the cast: a project with its key, and a stranger with another."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+# Settings are read once, so the session's own state folder is named before anything loads them.
+VAR_DIR = Path(tempfile.mkdtemp(prefix="batchserver-test-"))
+VAR_DIR.chmod(0o711)  # as root, PostgreSQL runs as somebody else
+os.environ |= {"VAR_DIR": str(VAR_DIR), "DJANGO_SETTINGS_MODULE": "batchserver.settings"}
+
+import django  # noqa: E402
+import pytest  # noqa: E402
+
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.db import connection  # noqa: E402
+from rest_framework.test import APIClient  # noqa: E402
+
+from apps.accounts.models import Project  # noqa: E402
+from apps.accounts.services import create_api_key, create_project  # noqa: E402
+from apps.models.models import Model  # noqa: E402
+from apps.models.services import register_model  # noqa: E402
+from batchserver import embedded, stack  # noqa: E402
+from batchserver.supervisor import running  # noqa: E402
+
+
+def pytest_configure() -> None:
+    settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(VAR_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[None]:
+    """The embedded PostgreSQL and Valkey, running."""
+    with running([stack.servers()], var=VAR_DIR, say=lambda name, line: None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(servers: None) -> None:
+    """Has the servers running before pytest-django makes its database."""
+
+
+@pytest.fixture
+def process_env(transactional_db: None) -> dict[str, str]:
+    """The environment in which a real process of the server works on the test's database."""
+    host = quote(str(embedded.postgres_dir(VAR_DIR)), safe="")
+    name = connection.settings_dict["NAME"]
+    return {
+        **os.environ,
+        "DATABASE_URL": f"postgres://app:{embedded.password(VAR_DIR)}@/{name}?host={host}",
+        "REDIS_URL": settings.REDIS_URL,
+    }
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A project, the secret of a key with every scope, and a client that uses it."""
+
+    project: Project
+    key: str
+    api: APIClient
+
+
+def client(secret: str) -> APIClient:
+    api = APIClient()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    return api
+
+
+def _tenant(name: str) -> Tenant:
+    project = create_project(name=name)
+    _, secret = create_api_key(project=project, name="test")
+    return Tenant(project, secret, client(secret))
+
+
+@pytest.fixture
+def owner(db: None) -> Tenant:
+    return _tenant("owner")
+
+
+@pytest.fixture
+def project(owner: Tenant) -> Project:
+    return owner.project
+
+
+@pytest.fixture
+def key(owner: Tenant) -> str:
+    """The secret of a key of `project` with every scope."""
+    return owner.key
+
+
+@pytest.fixture
+def api(owner: Tenant) -> APIClient:
+    """A client with `key`."""
+    return owner.api
+
+
+@pytest.fixture
+def stranger(db: None) -> APIClient:
+    """A client with a key of another project."""
+    return _tenant("stranger").api
+
+
+@pytest.fixture
+def model(db: None, tmp_path: Path) -> Model:
+    """A model that everybody may use; its weights are an empty folder."""
+    (tmp_path / "config.json").write_text("{}")
+    return register_model(name="test-model", path=tmp_path)
