@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -19,7 +20,6 @@ from batchserver.embedded.valkey import Valkey
 from batchserver.supervisor import Service
 
 CELERY = ("-m", "celery", "--quiet", "-A", "batchserver")
-Ready = Callable[[], bool]
 CONTROL_PROCESSES = 3  # two own the control slots, one answers short tasks
 
 
@@ -76,7 +76,7 @@ def api_url() -> str:
 
 def web_url() -> str:
     """Where browsers on this machine reach the pages."""
-    return f"http://{_local_host()}:{settings.WEB_PORT}/"
+    return f"http://{_local_host()}:{settings.WEB_PORT}"
 
 
 def web_answers() -> bool:
@@ -96,11 +96,12 @@ def _slots() -> list[str]:
 
 
 def _migrate() -> Service:
-    return _python("migrate", "manage.py", "migrate", "--no-input", "--verbosity=1", once=True)
+    return replace(_python("migrate", "manage.py", "migrate", "--no-input"), once=True)
 
 
 def _web() -> Service:
-    return _python("web", "-m", "batchserver.web", ready=web_answers)
+    make_static = partial(settings.STATIC_ROOT.mkdir, parents=True, exist_ok=True)
+    return replace(_python("web", "-m", "batchserver.web"), prepare=make_static, ready=web_answers)
 
 
 def _control_worker() -> Service:
@@ -128,16 +129,12 @@ def _log_level() -> tuple[str, str]:
     return "--loglevel", os.environ.get("LOG_LEVEL", "INFO")
 
 
-def _python(
-    name: str, *arguments: str, env: dict[str, str] | None = None, once: bool = False, ready: Ready | None = None
-) -> Service:
+def _python(name: str, *arguments: str, env: dict[str, str] | None = None) -> Service:
     return Service(
         name=name,
         command=[sys.executable, *arguments],
         cwd=settings.BASE_DIR,
         env={"PYTHONUNBUFFERED": "1", **(env or {})},
-        once=once,
-        ready=ready,
     )
 
 
