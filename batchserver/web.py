@@ -9,6 +9,7 @@ import time
 
 import uvicorn
 from django.conf import settings
+from django.core.checks import run_checks
 
 from batchserver.asgi import application
 
@@ -20,6 +21,7 @@ ABANDONED = 86_400  # seconds after which a half upload of a killed process is r
 
 
 def main() -> None:
+    refuse_nonsense()
     spool_uploads_beside_files()
     sockets = [listen(port) for port in sorted({settings.API_PORT, settings.WEB_PORT})]
     config = uvicorn.Config(
@@ -35,6 +37,12 @@ def main() -> None:
         timeout_graceful_shutdown=GRACE,
     )
     uvicorn.Server(config).run(sockets=sockets)
+
+
+def refuse_nonsense() -> None:
+    """End the process where a setting cannot work, with the cure."""
+    if wrong := [problem for problem in run_checks() if problem.is_serious()]:
+        sys.exit("\n".join(f"{problem.msg} {problem.hint}" for problem in wrong))
 
 
 def listen(port: int) -> socket.socket:
