@@ -1,4 +1,7 @@
 from django.apps import AppConfig
+from django.core.checks import register
+
+from batchserver.checks import check_settings
 
 
 class BatchserverConfig(AppConfig):
@@ -6,5 +9,4 @@ class BatchserverConfig(AppConfig):
     verbose_name = "vLLM Batch Server"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from batchserver import checks  # noqa: F401
+        register(check_settings)

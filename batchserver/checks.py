@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
 from django.core.files.storage import FileSystemStorage, storages
 
 POSITIVE = (
@@ -23,57 +23,56 @@ POSITIVE = (
 )
 
 
-@register()
-def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
+def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
     return [*_ports(), *_limits(), *_https(), *_storage()]
 
 
-def _ports() -> Iterator[CheckMessage]:
+def _ports() -> Iterator[checks.CheckMessage]:
     for name in ("API_PORT", "WEB_PORT"):
         port = getattr(settings, name)
         if not 0 < port < 65_536:
-            yield Error(f"{name} is {port}.", hint="Set it to a port from 1 to 65535.", id="batchserver.E001")
+            yield checks.Error(f"{name} is {port}.", hint="Set it to a port from 1 to 65535.", id="batchserver.E001")
 
 
-def _limits() -> Iterator[CheckMessage]:
+def _limits() -> Iterator[checks.CheckMessage]:
     for name in POSITIVE:
         if getattr(settings, name) <= 0:
-            yield Error(f"{name} is {getattr(settings, name)}.", hint="Set it above 0.", id="batchserver.E002")
+            yield checks.Error(f"{name} is {getattr(settings, name)}.", hint="Set it above 0.", id="batchserver.E002")
     if settings.BATCH_LINE_MAX_BYTES > settings.FILE_MAX_BYTES:
-        yield Error(
+        yield checks.Error(
             "BATCH_LINE_MAX_BYTES is larger than FILE_MAX_BYTES.",
             hint="A line cannot be longer than its file: lower one or raise the other.",
             id="batchserver.E003",
         )
     if settings.BATCH_FILE_MAX_BYTES > settings.FILE_MAX_BYTES:
-        yield Warning(
+        yield checks.Warning(
             "BATCH_FILE_MAX_BYTES is larger than FILE_MAX_BYTES, so files of that size cannot be uploaded.",
             hint="Raise FILE_MAX_BYTES too.",
             id="batchserver.W001",
         )
 
 
-def _https() -> Iterator[CheckMessage]:
+def _https() -> Iterator[checks.CheckMessage]:
     if settings.HTTPS and not settings.CSRF_TRUSTED_ORIGINS:
-        yield Warning(
+        yield checks.Warning(
             "HTTPS is on and CSRF_TRUSTED_ORIGINS is empty: behind a proxy the login may be refused.",
             hint="Set CSRF_TRUSTED_ORIGINS=https://your.host",
             id="batchserver.W002",
         )
     if settings.HTTPS and not set(settings.ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"}:
-        yield Error(
+        yield checks.Error(
             "HTTPS is on, but ALLOWED_HOSTS names this machine only.",
             hint="Set ALLOWED_HOSTS=your.host",
             id="batchserver.E004",
         )
     if settings.DEBUG and settings.HTTPS:
-        yield Error("DEBUG is on for a public site.", hint="Unset DEBUG or HTTPS.", id="batchserver.E005")
+        yield checks.Error("DEBUG is on for a public site.", hint="Unset DEBUG or HTTPS.", id="batchserver.E005")
 
 
-def _storage() -> Iterator[CheckMessage]:
+def _storage() -> Iterator[checks.CheckMessage]:
     storage = storages["default"]
     if isinstance(storage, FileSystemStorage) and str(settings.FILES_DIR) != str(storage.location):
-        yield Error(
+        yield checks.Error(
             "The default storage is a folder other than FILES_DIR, where uploads are spooled.",
             hint="Move it by FILES_DIR: an upload ends with a rename, which needs one file system.",
             id="batchserver.E006",
