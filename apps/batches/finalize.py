@@ -71,7 +71,7 @@ def _finalize(batch: Batch, held: leases.Held, outcome: Batch.Status) -> None:
 def _stop_workers(cursor: Any, batch_id: int) -> None:
     """Whoever still holds a shard is refused from here on: what is written is all that will be."""
     cursor.execute(
-        "UPDATE core_lease SET epoch = epoch + 1, expires_at = '-infinity' WHERE key IN"
+        "DELETE FROM core_lease WHERE key IN"
         " (SELECT 'shard:' || id FROM batches_shard WHERE batch_id = %s)",
         (batch_id,),
     )

@@ -2,6 +2,8 @@
 
 A lease lives TTL seconds on the database's clock and is renewed every HEARTBEAT seconds from a thread and a
 connection of its own. An owner that could not renew for GIVE_UP seconds stops by itself, before anyone else may start.
+Epochs come from one sequence and are never used twice, so a row may be deleted when its lease is given back.
+
 A lease or a timeout alone is not safety: writers call `fence` inside the transaction that writes, so that a late owner
 (paused, partitioned) is refused by the database.
 """
@@ -50,8 +52,8 @@ def claim(cursor: Cursor, key: str, owner: str) -> Held | None:
     """Take the lease if nobody holds it."""
     cursor.execute(
         "INSERT INTO core_lease AS l (key, owner, epoch, expires_at, process_group)"
-        " VALUES (%s, %s, 1, clock_timestamp() + make_interval(secs => %s), '')"
-        " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, epoch = l.epoch + 1,"
+        " VALUES (%s, %s, nextval('core_lease_epoch'), clock_timestamp() + make_interval(secs => %s), '')"
+        " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,"
         " expires_at = excluded.expires_at WHERE l.expires_at < clock_timestamp()"
         " RETURNING epoch, process_group",
         (key, owner, TTL),
@@ -66,7 +68,7 @@ def renew(cursor: Cursor, held: Iterable[Held]) -> set[Held]:
     cursor.execute(
         "UPDATE core_lease l SET expires_at = clock_timestamp() + make_interval(secs => %s)"
         " FROM unnest(%s::text[], %s::bigint[]) AS h(key, epoch)"
-        " WHERE l.key = h.key AND l.epoch = h.epoch AND l.expires_at > '-infinity' RETURNING l.key",
+        " WHERE l.key = h.key AND l.epoch = h.epoch RETURNING l.key",
         (TTL, [h.key for h in wanted], [h.epoch for h in wanted]),
     )
     kept = {row[0] for row in cursor.fetchall()}
@@ -75,17 +77,12 @@ def renew(cursor: Cursor, held: Iterable[Held]) -> set[Held]:
 
 def release(cursor: Cursor, held: Held) -> None:
     """Give the lease back at once, so that the next owner need not wait for it to expire."""
-    cursor.execute(
-        "UPDATE core_lease SET expires_at = '-infinity', process_group = '' WHERE key = %s AND epoch = %s",
-        (held.key, held.epoch),
-    )
+    cursor.execute("DELETE FROM core_lease WHERE key = %s AND epoch = %s", (held.key, held.epoch))
 
 
 def revoke(cursor: Cursor, keys: Iterable[str]) -> None:
     """Take leases away from whoever holds them: their next fenced write is refused."""
-    cursor.execute(
-        "UPDATE core_lease SET epoch = epoch + 1, expires_at = '-infinity' WHERE key = ANY(%s)", (list(keys),)
-    )
+    cursor.execute("DELETE FROM core_lease WHERE key = ANY(%s)", (list(keys),))
 
 
 def fence(cursor: Cursor, held: Held) -> None:

@@ -7,7 +7,7 @@ class Lease(models.Model):
 
     key = models.CharField(max_length=100, primary_key=True)
     owner = models.CharField(max_length=200)
-    epoch = models.BigIntegerField(default=1)  # the fencing token: a late owner's writes carry an older one
+    epoch = models.BigIntegerField()  # the fencing token: a late owner's writes carry another
     expires_at = models.DateTimeField()
     process_group = models.CharField(max_length=200, default="")  # what the next owner must reap first
 

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("key", models.CharField(max_length=100, primary_key=True, serialize=False)),
                 ("owner", models.CharField(max_length=200)),
-                ("epoch", models.BigIntegerField(default=1)),
+                ("epoch", models.BigIntegerField()),
                 ("expires_at", models.DateTimeField()),
                 ("process_group", models.CharField(default="", max_length=200)),
             ],
