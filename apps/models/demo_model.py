@@ -7,9 +7,10 @@ minute, once; a TARGET that exists is left as it is. The folder appears under it
 so this may be killed, and started twice at once.
 """
 
+import fcntl
 import importlib.util
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -43,17 +44,15 @@ def convert(source: Path, target: Path) -> None:
 
 def main(target: Path) -> None:
     """Make `target` unless it is there."""
-    if target.exists():
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
-        incoming = Path(folder) / target.name
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the second start waits for the first, and then has nothing to do
+        if target.exists():
+            return
+        incoming = target.with_name(f".{target.name}.incoming")
+        shutil.rmtree(incoming, ignore_errors=True)  # a killed start's
         convert(wheel_folder(), incoming)
-        try:
-            incoming.rename(target)
-        except OSError:  # another start was faster
-            if not target.exists():
-                raise
+        incoming.rename(target)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ CURES = (  # a phrase of vLLM's, or of Python's, and what to do
     ("Free memory on device", "Something else uses this GPU: stop it, or give the slot another GPU (GPU_SLOTS)."),
     ("No available memory for the cache", "Use a smaller model, or more GPUs together (GPU_SLOTS)."),
     ("KV cache is needed", "Set a shorter context on the model, or raise ENGINE_KV_CACHE_GIB (CPU)."),
-    ("safetensors", "The model's folder must hold its weights as safetensors."),
+    ("Cannot find any model weights", "The model's folder must hold its weights as safetensors."),
+    ("Repo id must be", "The model's folder is gone: put it back, or register the model in another."),
 )
 
 
