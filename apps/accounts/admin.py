@@ -12,7 +12,6 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -20,14 +19,14 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from apps.accounts.models import ApiKey, Membership, Project, Scope, all_scopes
 from apps.accounts.services import create_api_key, revoke_api_key
-from apps.accounts.tenant_admin import OWNERS, TenantAdmin, VisibleFilter, projects_where, signed_in
+from apps.accounts.tenant_admin import OWNERS, TenantAdmin, VisibleFilter, moment, projects_where, signed_in
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(DjangoUserAdmin[User], ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -61,7 +60,7 @@ class MembershipInline(TabularInline):
 @admin.register(Project)
 class ProjectAdmin(TenantAdmin):
     roles = OWNERS
-    list_display = ("name", "people", "created_at")
+    list_display = ("name", "people", moment("created_at", "Created"))
     search_fields = ("name", "uid")
     fields = ("name", "uid", "created_at")
     readonly_fields = ("uid", "created_at")
@@ -76,7 +75,7 @@ class ProjectAdmin(TenantAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return signed_in(request).is_superuser
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never here: it would take every batch and result along."""
         return False
 
@@ -105,7 +104,14 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
 class ApiKeyAdmin(TenantAdmin):
     roles = OWNERS
     form = ApiKeyForm
-    list_display = ("name", "shown_prefix", "state", "project", "last_used_at", "expires_at", "created_at")
+    list_display = (
+        "name",
+        "shown_prefix",
+        "state",
+        "project",
+        moment("last_used_at", "Last used"),
+        moment("expires_at", "Expires"),
+    )
     list_select_related = ("project",)
     list_filter = (("project", VisibleFilter),)
     search_fields = ("name", "prefix")
@@ -120,7 +126,7 @@ class ApiKeyAdmin(TenantAdmin):
         later = ("shown_prefix", "state", "created_by", "created_at", "last_used_at")
         return ("project", *later) if obj else later
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: a revoked key still says who made which batch."""
         return False
 
@@ -151,17 +157,17 @@ class ApiKeyAdmin(TenantAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Nothing is related to a key."""
 
-    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:  # noqa: ARG002
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
+            "model_admin": self,
             "title": "Your new API key",
             "key": obj,
             "secret": request.__dict__["new_secret"],
         }
-        return TemplateResponse(request, "admin/accounts/apikey/secret.html", context)
-
-    add_view = never_cache(ModelAdmin.add_view)
+        page = TemplateResponse(request, "admin/accounts/apikey/secret.html", context)
+        page.headers["Cache-Control"] = "no-store"
+        return page
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:

@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter
+from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter, moment
 from apps.events.models import Event
 from apps.events.services import replay
 
@@ -14,7 +14,7 @@ from apps.events.services import replay
 class EventAdmin(TenantAdmin):
     """Read only: what happened cannot be edited, but it can be told again."""
 
-    list_display = ("type", "subject", "state", "attempts", "project", "created_at", "delivered_at")
+    list_display = ("type", "subject", "state", "attempts", "project", moment("created_at", "Happened"))
     list_select_related = ("project",)
     list_filter = ("type", ("project", VisibleFilter))
     search_fields = ("uid", "data")
@@ -24,10 +24,10 @@ class EventAdmin(TenantAdmin):
         "created_at", "delivered_at", "next_attempt_at",
     )  # fmt: skip
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_replay_permission(self, request: HttpRequest) -> bool:

@@ -15,7 +15,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from apps.accounts.models import Project
-from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter, signed_in
+from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter, moment, signed_in
 from apps.models.models import Engine, Model
 from apps.models.services import register_model
 
@@ -43,7 +43,7 @@ class ModelAdmin(TenantAdmin):
     """Everybody sees what they may use; only a superuser points the server at folders."""
 
     form = ModelForm
-    list_display = ("shown_name", "kind", "runner", "path", "shown_project", "license", "created_at")
+    list_display = ("shown_name", "kind", "runner", "path", "shown_project", "license", moment("created_at", "Added"))
     list_select_related = ("base", "project")
     list_filter = (("runner", ChoicesDropdownFilter), ("project", VisibleFilter))
     search_fields = ("name", "path")
@@ -60,7 +60,7 @@ class ModelAdmin(TenantAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("name", "created_at") if obj else ("created_at",)
 
-    def may_change(self, request: HttpRequest, obj: Model) -> bool:  # noqa: ARG002
+    def may_change(self, request: HttpRequest, obj: Model) -> bool:
         return signed_in(request).is_superuser
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -94,7 +94,7 @@ ENGINE_LABELS = {
 class EngineAdmin(UnfoldModelAdmin):
     """Read only: the scheduler decides what runs where."""
 
-    list_display = ("slot", "shown_state", "sentence", "model", "since")
+    list_display = ("slot", "shown_state", "sentence", "model", moment("since", "Since"))
     list_select_related = ("model",)
     fields = readonly_fields = ("slot", "model", "shown_state", "sentence", "message", "since")
 
@@ -106,15 +106,15 @@ class EngineAdmin(UnfoldModelAdmin):
     def sentence(self, engine: Engine) -> str:
         return engine.get_state_display()
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """It names every tenant's models."""
         return signed_in(request).is_superuser
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

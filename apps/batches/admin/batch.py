@@ -15,7 +15,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from apps.accounts.models import Project
-from apps.accounts.tenant_admin import DaysFilter, TenantAdmin, VisibleFilter, projects_where
+from apps.accounts.tenant_admin import DaysFilter, TenantAdmin, VisibleFilter, moment, projects_where
 from apps.batches.admin import pages
 from apps.batches.admin.file import attachment, download
 from apps.batches.admin.forms import NewBatchForm
@@ -28,7 +28,7 @@ from apps.core.errors import DomainError
 class BatchAdmin(TenantAdmin):
     """The list, and the pages of one batch; what these show is in `pages`."""
 
-    list_display = ("shown_uid", "progress", "target", "project", "priority", "created_at")
+    list_display = ("shown_uid", "progress", "target", "project", "priority", moment("created_at", "Created"))
     list_display_links = None
     list_select_related = ("project",)
     list_filter = (
@@ -55,11 +55,11 @@ class BatchAdmin(TenantAdmin):
             *super().get_urls(),
         ]
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """No field is edited by hand: what can be done has a verb."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_act_permission(self, request: HttpRequest) -> bool:
@@ -120,7 +120,7 @@ class BatchAdmin(TenantAdmin):
         return batch
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None  # noqa: ARG002
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> TemplateResponse:
         batch = self.find(request, unquote(object_id))
         offered = {name: verb for name, verb in VERBS.items() if verb.offered(batch)}
@@ -152,7 +152,7 @@ class BatchAdmin(TenantAdmin):
         self._do(verb, request, self.get_queryset(request).filter(pk=batch.pk))
         return HttpResponseRedirect(reverse("admin:batches_batch_change", args=[batch.pk]))
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:  # noqa: ARG002
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
         if not self.has_add_permission(request):
             raise Http404("There is no project where you may start a batch.")
         projects = Project.objects.filter(pk__in=projects_where(request, self.roles))
@@ -163,6 +163,6 @@ class BatchAdmin(TenantAdmin):
         return self._page(request, "new", "New batch", {"form": form})
 
     def _page(self, request: HttpRequest, name: str, title: str, context: dict[str, Any]) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        common = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+        request.current_app = self.admin_site.name
+        common = {**self.admin_site.each_context(request), "model_admin": self, "title": title}
         return TemplateResponse(request, f"admin/batches/batch/{name}.html", {**common, **context})

@@ -14,7 +14,7 @@ from django.utils.http import content_disposition_header
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from apps.accounts.tenant_admin import DaysFilter, TenantAdmin, VisibleFilter
+from apps.accounts.tenant_admin import DaysFilter, TenantAdmin, VisibleFilter, moment
 from apps.batches import storage
 from apps.batches.models import Batch, File
 from apps.batches.services import delete_file
@@ -28,27 +28,37 @@ def attachment(content: AsyncIterator[bytes], filename: str) -> StreamingHttpRes
 
 def download(file: File | None) -> StreamingHttpResponse:
     """Raises `Http404` for a file that is not there any more."""
-    if file is None or not default_storage.exists(file.content.name):
+    name = file.content.name if file else None
+    if file is None or not name or not default_storage.exists(name):
         raise Http404("This file does not exist, or has expired.")
-    return attachment(storage.open_range(file.content.name, 0, file.bytes), file.filename)
+    return attachment(storage.open_range(name, 0, file.bytes), file.filename)
 
 
 @admin.register(File)
 class FileAdmin(TenantAdmin):
-    list_display = ("shown_uid", "filename", "purpose", "size", "project", "created_at", "expires_at")
+    list_display = (
+        "filename",
+        "shown_uid",
+        "purpose",
+        "size",
+        "project",
+        moment("created_at", "Created"),
+        moment("expires_at", "Expires"),
+    )
     list_select_related = ("project",)
     list_filter = (("purpose", ChoicesDropdownFilter), ("project", VisibleFilter), ("created_at", DaysFilter))
     search_fields = ("uid", "filename")
     actions = ("delete_files",)
     fields = readonly_fields = (
-        "uid", "filename", "purpose", "project", "size", "sha256", "created_at", "expires_at", "content", "used_by",
+        "uid", "filename", "purpose", "project", "size", "sha256",
+        "created_at", "expires_at", "shown_content", "used_by",
     )  # fmt: skip
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         """Files come with a batch, or through the API."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A file's content never changes."""
         return False
 
@@ -61,7 +71,7 @@ class FileAdmin(TenantAdmin):
         actions.pop("delete_selected", None)
         return actions
 
-    def delete_model(self, request: HttpRequest, obj: File) -> None:  # noqa: ARG002
+    def delete_model(self, request: HttpRequest, obj: File) -> None:
         delete_file(file=obj)
 
     @admin.action(description="Delete the selected files", permissions=["delete"])
@@ -80,16 +90,16 @@ class FileAdmin(TenantAdmin):
     def download_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         return download(self.get_queryset(request).filter(pk=pk).first())
 
-    @display(description="File", ordering="id")
+    @display(description="Id", ordering="id")
     def shown_uid(self, file: File) -> str:
-        return f"{file.uid[:13]}…"
+        return format_html('<span class="bs-id">{}…</span>', file.uid[:13])
 
     @display(description="Size", ordering="bytes")
     def size(self, file: File) -> str:
         return filesizeformat(file.bytes)
 
     @display(description="Content")
-    def content(self, file: File) -> str:
+    def shown_content(self, file: File) -> str:
         url = reverse("admin:batches_file_download", args=[file.pk])
         return format_html('<a class="bs-link" href="{}">Download</a>', url)
 

@@ -5,7 +5,6 @@ A shard's counts say where lines of a kind can be, so that three failed lines am
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -16,6 +15,7 @@ from django.db.models import Case, Exists, F, Func, IntegerField, OuterRef, Q, Q
 from django.db.models.lookups import LessThanOrEqual
 from django.utils.text import Truncator
 
+from apps.batches.admin.texts import answer_text, parsed, prompt_text
 from apps.batches.models import Batch, Request, Result, Shard
 
 PAGE = 50  # lines
@@ -99,49 +99,3 @@ def _short(body: str | None, read: Callable[[Any], str]) -> str:
     if body is None:
         return "(long: open the line to read it)"
     return Truncator(read(parsed(body))).chars(CELL)
-
-
-def parsed(body: str) -> Any:
-    """The JSON value, or None: what a broken engine answered need not be JSON."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def prompt_text(body: Any) -> str:
-    """What a request asks: its last user message, prompt or input, as people read it."""
-    if not isinstance(body, dict):
-        return ""
-    messages = body.get("messages") or body.get("input")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        asked = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
-        return _text((asked or messages)[-1].get("content"))
-    return _text(messages or body.get("prompt"))
-
-
-def answer_text(body: Any) -> str:
-    """What an engine answered, as people read it: a message, a completion, a response's text, or an error's message."""
-    if not isinstance(body, dict):
-        return ""
-    if isinstance(error := body.get("error"), dict):
-        return str(error.get("message", ""))
-    first = next(iter(body.get("choices") or body.get("output") or body.get("data") or ()), None)
-    if not isinstance(first, dict):
-        return str(body.get("message", ""))
-    if isinstance(vector := first.get("embedding"), list):
-        return f"[{len(vector)} numbers]"
-    if isinstance(body.get("output"), list):
-        return "\n".join(filter(None, (_text(item.get("content")) for item in body["output"] if isinstance(item, dict))))
-    message = first.get("message")
-    if isinstance(message, dict):
-        return _text(message.get("content")) or _text(message.get("reasoning_content"))
-    return _text(first.get("text"))
-
-
-def _text(content: Any) -> str:
-    """A message's content, which is a string or a list of parts."""
-    if isinstance(content, list):
-        parts = (part.get("text", f"[{part.get('type', '?')}]") if isinstance(part, dict) else part for part in content)
-        return "\n".join(map(str, parts))
-    return content if isinstance(content, str) else ""

@@ -11,6 +11,7 @@ from typing import Any
 from django.shortcuts import get_object_or_404
 
 from apps.batches.admin import lines
+from apps.batches.admin.texts import answer_text, parsed, prompt_text
 from apps.batches.models import Batch, File, Request, Result
 from apps.batches.output import output_lines
 from apps.batches.progress import snapshot_of
@@ -56,7 +57,6 @@ def detail(batch: Any, query: Mapping[str, str]) -> dict[str, Any]:
     page = lines.read_page(batch, state=state, search=search, after=int(after) if after.isdecimal() else 0)
     return {
         "batch": batch,
-        "original": batch,
         "progress": progress_of(batch),
         "timeline": timeline(batch),
         "retries": batch.retries.order_by("id"),
@@ -82,19 +82,18 @@ def line(batch: Batch, number: int) -> dict[str, Any]:
     result = Result.objects.filter(batch=batch, line=number).first()
     return {
         "batch": batch,
-        "original": batch,
         "line": number,
         "custom_id": request.custom_id,
-        "request_body": _body(request.body, lines.prompt_text),
+        "request_body": _body(request.body, prompt_text),
         "result": result,
-        "answer": _body(result.body, lines.answer_text) if result and result.body else None,
+        "answer": _body(result.body, answer_text) if result and result.body else None,
         "previous": Request.objects.filter(batch=batch, line__lt=number).order_by("-line").values_list("line").first(),
         "next": Request.objects.filter(batch=batch, line__gt=number).order_by("line").values_list("line").first(),
     }
 
 
 def _body(text: str, read: Any) -> Body:
-    value = lines.parsed(text)
+    value = parsed(text)
     raw = text if value is None else json.dumps(value, indent=2, ensure_ascii=False)
     return Body(read(value)[:SHOWN_CHARACTERS], raw[:SHOWN_CHARACTERS], len(raw) > SHOWN_CHARACTERS)
 

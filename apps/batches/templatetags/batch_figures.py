@@ -1,4 +1,4 @@
-"""Figures in the words that static/js/progress.js uses for them, so that the first state and the live ones look alike."""
+"""Figures in the words of static/js/progress.js, so that the first state looks like the live ones."""
 
 from django import template
 
@@ -15,7 +15,7 @@ def spaced(word: str) -> str:
 def duration(seconds: int | None) -> str:
     """`4210` → `1 h 10 min`; a dash where nobody knows."""
     if seconds is None:
-        return "–"
+        return "\N{EN DASH}"
     hours, minutes = seconds // 3600, seconds // 60 % 60
     if hours:
         return f"{hours} h {minutes} min"
