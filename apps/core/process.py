@@ -133,6 +133,8 @@ class ManagedProcess:
         """
         if self.poll() is None and self._process:
             raise RuntimeError(f"{self.name} runs already, as process {self.pid}")
+        if self._reader:
+            self._reader.join()
         wrapped = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(int(self._stop_signal))]
         wrapped += [str(number) for number in self._ids] + self._command
         self._process = subprocess.Popen(
@@ -140,7 +142,8 @@ class ManagedProcess:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._group = ProcessGroup.of(self._process.pid)
-        self._reader = threading.Thread(target=self._read, args=[self._process], daemon=True)
+        pidfd = os.pidfd_open(self._process.pid)  # here, before anyone can have waited for the process
+        self._reader = threading.Thread(target=self._read, args=[self._process, pidfd], daemon=True)
         self._reader.start()
 
     def poll(self) -> int | None:
@@ -171,10 +174,9 @@ class ManagedProcess:
         """The last lines of output, the latest last; at most TAIL_LINES are kept."""
         return list(self._tail)[-lines:]
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
+    def _read(self, process: subprocess.Popen[bytes], pidfd: int) -> None:
         """The thread: read until the child is dead and the pipe is empty."""
         assert process.stdout  # noqa: S101 (for mypy: Popen was given a pipe)
-        pidfd = os.pidfd_open(process.pid)
         with process.stdout as pipe:
             rest = self._pump(pipe.fileno(), pidfd)
             if rest:
@@ -186,11 +188,15 @@ class ManagedProcess:
         """Hand on line after line until the end. Returns the last one if it has no line feed."""
         rest = b""
         deadline = None
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         while deadline is None or time.monotonic() < deadline:
-            ready = select.select([pipe] if deadline else [pipe, pidfd], [], [], DRAIN_SECONDS)[0]
+            ready = [file for file, _ in poll.poll(DRAIN_SECONDS * 1000)]
             if pidfd in ready:  # the guard is dead; if it was killed, it could not clear up
                 self.group.reap(KILL_SECONDS)
                 deadline = time.monotonic() + DRAIN_SECONDS
+                poll.unregister(pidfd)
             if pipe in ready:
                 chunk = os.read(pipe, LINE_BYTES)
                 if not chunk:
