@@ -165,9 +165,7 @@ class ApiKeyAdmin(TenantAdmin):
             "key": obj,
             "secret": request.__dict__["new_secret"],
         }
-        page = TemplateResponse(request, "admin/accounts/apikey/secret.html", context)
-        page.headers["Cache-Control"] = "no-store"
-        return page
+        return TemplateResponse(request, "admin/accounts/apikey/secret.html", context)
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:

@@ -33,7 +33,7 @@ function show(root, progress) {
   fill(root, "status", progress.paused ? "paused" : progress.status.replace("_", " "), progress.status_label);
   fill(root, "tokens_per_second", progress.tokens_per_second.toLocaleString());
   fill(root, "eta", progress.final ? "" : seconds(progress.eta_seconds));
-  root.dataset.status = progress.status;
+  root.dataset.status = progress.paused ? "paused" : progress.status;
 }
 
 function receive(message) {
