@@ -92,7 +92,7 @@ $(MODEL): | $(ENGINE)
 # An interpreter of its own in folder $(1), from the first Python on this machine that is new enough.
 define make_venv
 for python in python3.11 python3.12 python3.13 python3; do \
-  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+  if $$python -c 'import sys, venv, ensurepip, ssl; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
     echo "Making $(1) with $$($$python --version) ..."; exec $$python -m venv $(1); \
   fi; \
 done; \
