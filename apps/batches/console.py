@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
+from typing import Any
 
 from django.core.management.base import CommandError
 from rich.console import Console
@@ -41,8 +42,8 @@ def wait_for(batch: Batch, wanted: str = Batch.Status.COMPLETED) -> None:
         raise CommandError(f"{batch.uid} is {batch.status}: {batch.get_status_display()}.")
 
 
-def batches_table(batches: Iterable[Batch]) -> Table:
-    """A row per batch, from rows with `with_progress`."""
+def batches_table(batches: Iterable[Any]) -> Table:
+    """A row per batch; they were read `with_progress`."""
     table = Table("batch", "status", "", "done", "failed", "model", "created")
     for batch in batches:
         done = batch.completed_lines + batch.failed_lines
@@ -61,7 +62,7 @@ def batches_table(batches: Iterable[Batch]) -> Table:
 def errors_table(batch: Batch) -> Table:
     """What validation found, at most 100 lines of the input."""
     table = Table("line", "code", "message", title="The input was refused")
-    for error in batch.errors:
+    for error in batch.errors or []:
         table.add_row(str(error["line"] or ""), error["code"], error["message"])
     return table
 

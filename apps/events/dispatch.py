@@ -78,13 +78,16 @@ def _deliver(event: Event) -> None:
 
 def _send(event: Event) -> list[str]:
     """What went wrong, a line per receiver. A type that no longer exists has no receivers."""
-    answers = SIGNALS.get(event.type, Signal()).send_robust(
-        sender=Event,
-        event_id=event.uid,
-        project_id=event.project.uid if event.project else None,
-        created_at=event.created_at,
-        data=event.data,
-    )
+    try:
+        answers = SIGNALS.get(event.type, Signal()).send_robust(
+            sender=Event,
+            event_id=event.uid,
+            project_id=event.project.uid if event.project else None,
+            created_at=event.created_at,
+            data=event.data,
+        )
+    except Exception as error:  # Django stumbles over a receiver that raises and has no name
+        return [repr(error)]
     return [f"{_name(receiver)}: {answer!r}" for receiver, answer in answers if isinstance(answer, Exception)]
 
 

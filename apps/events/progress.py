@@ -104,7 +104,7 @@ class _Feed:
         """Read the object whenever it changed, until it will not change again."""
         read = database_sync_to_async(_topics[self._topic].snapshot, thread_sensitive=False)
         rates = Rates()
-        while not self._ended:
+        while self.watchers and not self._ended:
             self.changed.clear()
             try:
                 snapshot = await read(self._uid)
@@ -128,12 +128,12 @@ class _Feed:
     async def _listen(self) -> None:
         """Turn hints into looks. Without Redis there are none, and looking every POLL seconds has to do."""
         layer, name = get_channel_layer(), group(self._topic, self._uid)
-        while True:
+        while self.watchers:  # asked besides cancelling, which redis-py may swallow while it connects
             try:
                 channel = await layer.new_channel()
                 await layer.group_add(name, channel)
                 try:
-                    while True:
+                    while self.watchers:
                         self.changed.set()
                         await layer.receive(channel)
                 finally:

@@ -27,7 +27,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no project {options['project']!r}. Projects: {names}.")
         days = options["expires_days"]
         try:
-            _, secret = create_api_key(
+            _key, secret = create_api_key(
                 project=project,
                 name=options["name"],
                 scopes=options["scopes"],
