@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import aiohttp
 import msgspec
@@ -25,6 +25,7 @@ class Line:
     shard: int
     batch: int
     number: int
+    custom_id: str
     url: str
     body: str
     """JSON."""
@@ -54,18 +55,22 @@ class EngineGone(Exception):
     """The engine died while this line was with it."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""What the database takes; another number makes the answer garbage."""
+
+
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = 0
-    reasoning_tokens: int | None = 0
+    cached_tokens: Count | None = 0
+    reasoning_tokens: Count | None = 0
 
 
 class _Usage(msgspec.Struct):
     """Chat, completions and embeddings say prompt/completion; responses say input/output."""
 
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
+    prompt_tokens: Count | None = 0
+    completion_tokens: Count | None = 0
+    input_tokens: Count | None = 0
+    output_tokens: Count | None = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
@@ -110,7 +115,7 @@ class Client:
             if outcome.status_code is not None and not _is_trouble(outcome):
                 return outcome
             problem = outcome
-            await asyncio.sleep(BACK_OFF[min(attempt, len(BACK_OFF)) - 1])
+            await asyncio.sleep(BACK_OFF[min(attempt, len(BACK_OFF)) - 1] if attempt < self._attempts else BACK_OFF[0])
             if not self._alive():
                 raise EngineGone
         return problem

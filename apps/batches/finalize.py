@@ -4,6 +4,7 @@ Writing the files may happen twice (a worker killed in between); sealing happens
 rows and the event.
 """
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,8 @@ from apps.core import bell, leases
 from apps.core.db import connect
 from apps.events import progress
 from apps.events.services import announce
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = {
     Batch.Status.EXPIRED: (
@@ -48,7 +51,10 @@ def finalize_next(keeper: leases.Keeper) -> bool:
             return False
         batch, held = owed
         cancelled = batch.status == Batch.Status.CANCELLING
-        _finalize(batch, held, Batch.Status(Batch.Status.CANCELLED if cancelled else batch.outcome))
+        try:
+            _finalize(batch, held, Batch.Status(Batch.Status.CANCELLED if cancelled else batch.outcome))
+        except leases.Fenced:
+            log.info("%s: finalizing was fenced", batch.uid)
     progress.hint("batch", batch.uid)
     return True
 
@@ -70,21 +76,19 @@ def _finalize(batch: Batch, held: leases.Held, outcome: Batch.Status) -> None:
 
 def _stop_workers(cursor: Any, batch_id: int) -> None:
     """Whoever still holds a shard is refused from here on: what is written is all that will be."""
-    cursor.execute(
-        "DELETE FROM core_lease WHERE key IN"
-        " (SELECT 'shard:' || id FROM batches_shard WHERE batch_id = %s)",
-        (batch_id,),
-    )
+    leases.revoke(cursor, [f"shard:{pk}" for pk in Shard.objects.filter(batch=batch_id).values_list("pk", flat=True)])
 
 
 def _end_unfinished(cursor: Any, batch_id: int, code: str, message: str) -> None:
     """Give every line that never ran its error, and count it."""
     cursor.execute(
-        "INSERT INTO batches_result (batch_id, line, failed, error_code, error_message, request_id, attempts,"
+        "INSERT INTO batches_result (batch_id, line, custom_id, failed, error_code, error_message, request_id, attempts,"
         " latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens)"
-        " SELECT batch_id, line, true, %s, %s, '', 0, 0, 0, 0, 0, 0 FROM batches_request r WHERE batch_id = %s"
-        " AND NOT EXISTS (SELECT FROM batches_result d WHERE d.batch_id = r.batch_id AND d.line = r.line)",
-        (code, message, batch_id),
+        " SELECT %(batch)s, line, custom_id, true, %(code)s, %(message)s, '', 0, 0, 0, 0, 0, 0 FROM"
+        " (SELECT line, custom_id FROM batches_request WHERE batch_id = %(batch)s"
+        " EXCEPT SELECT line, custom_id FROM batches_result WHERE batch_id = %(batch)s) AS unfinished"
+        " ON CONFLICT (batch_id, line) DO NOTHING",  # a worker may just be writing its last
+        {"batch": batch_id, "code": code, "message": message},
     )
     cursor.execute("UPDATE batches_shard SET failed = lines - completed WHERE batch_id = %s", (batch_id,))
 

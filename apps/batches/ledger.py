@@ -4,6 +4,7 @@ Every write is fenced by the shard's lease, and results are only ever inserted: 
 has one result, and the shard's counts change in the same transaction.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import psycopg
 from apps.batches.client import Line, Outcome
 from apps.core import leases
 from apps.core.db import connect
-from apps.core.drain import owner
+from apps.core.owner import owner
+
+log = logging.getLogger(__name__)
 
 CANDIDATES = 16  # shards looked at for a free one
 
@@ -33,15 +36,16 @@ AND (l.key IS NULL OR l.expires_at < clock_timestamp())
 ORDER BY b.priority DESC, b.id, s.id LIMIT {CANDIDATES}
 """  # noqa: S608 - constants only
 
+# NOT IN is hashed; NOT EXISTS would be a join, and a quadratic one wherever statistics lag behind a new batch.
 UNANSWERED = """
-SELECT q.line, q.body FROM batches_request q
-WHERE q.batch_id = %s AND q.line BETWEEN %s AND %s
-AND NOT EXISTS (SELECT FROM batches_result r WHERE r.batch_id = q.batch_id AND r.line = q.line)
-ORDER BY q.line
+SELECT line, custom_id, body FROM batches_request
+WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s AND line NOT IN
+(SELECT line FROM batches_result WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s)
+ORDER BY line
 """
 
 COLUMNS = {
-    "line": "int", "failed": "bool", "status_code": "int", "body": "text", "error_code": "text",
+    "line": "int", "custom_id": "text", "failed": "bool", "status_code": "int", "body": "text", "error_code": "text",
     "error_message": "text", "request_id": "text", "attempts": "int", "latency_ms": "int",
     "input_tokens": "int", "cached_tokens": "int", "output_tokens": "int", "reasoning_tokens": "int",
 }  # fmt: skip
@@ -50,9 +54,10 @@ COLUMNS = {
 RECORD = f"""
 WITH fresh AS (
     INSERT INTO batches_result (batch_id, {", ".join(COLUMNS)})
-    SELECT %(batch)s, line, failed, nullif(status_code, 0), nullif(body, ''), error_code, error_message, request_id,
-           attempts, latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens
+    SELECT %(batch)s, line, custom_id, failed, nullif(status_code, 0), nullif(body, ''), error_code, error_message,
+           request_id, attempts, latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens
     FROM unnest({", ".join(f"%({name})b::{kind}[]" for name, kind in COLUMNS.items())}) AS u({", ".join(COLUMNS)})
+    WHERE EXISTS (SELECT FROM batches_shard WHERE id = %(shard)s)
     ON CONFLICT (batch_id, line) DO NOTHING
     RETURNING failed, input_tokens, cached_tokens, output_tokens, reasoning_tokens
 ), sums AS (
@@ -95,8 +100,8 @@ class Ledger:
                 held = leases.claim(cursor, f"shard:{shard_id}", owner())
                 if held is None:
                     continue
-                cursor.execute(UNANSWERED, (batch, first, last))
-                lines = [Line(shard_id, batch, number, endpoint, body) for number, body in cursor.fetchall()]
+                cursor.execute(UNANSWERED, {"batch": batch, "first": first, "last": last})
+                lines = [Line(shard_id, batch, number, name, endpoint, body) for number, name, body in cursor]
                 return Shard(shard_id, batch, uid, held, lines)
         return None
 
@@ -105,13 +110,14 @@ class Ledger:
         left: dict[int, int] = {}
         by_shard = sorted(outcomes, key=attrgetter("line.shard"))
         with self._transaction() as cursor:
+            ours = leases.fence_all(cursor, {held[outcome.line.shard] for outcome in by_shard})
             for shard_id, group in groupby(by_shard, key=attrgetter("line.shard")):
-                try:
-                    leases.fence(cursor, held[shard_id])
-                except leases.Fenced:
+                if held[shard_id] not in ours:
+                    log.warning("Shard %s was taken over or ended: our answers are fenced", shard_id)
                     continue
                 cursor.execute(RECORD, _parameters(shard_id, list(group)))
-                (left[shard_id],) = cursor.fetchall()[0]
+                for (lines,) in cursor.fetchall():  # no row: somebody deleted the batch
+                    left[shard_id] = lines
             if 0 in left.values():
                 cursor.execute("SELECT pg_notify('bell_control', '')")
         return left
@@ -148,10 +154,11 @@ def _parameters(shard_id: int, outcomes: list[Outcome]) -> dict[str, Any]:
         "shard": shard_id,
         "batch": outcomes[0].line.batch,
         "line": [outcome.line.number for outcome in outcomes],
+        "custom_id": [outcome.line.custom_id for outcome in outcomes],
         "status_code": [outcome.status_code or 0 for outcome in outcomes],
         **{
             name: [getattr(outcome, name) for outcome in outcomes]
             for name in COLUMNS
-            if name not in ("line", "status_code")
+            if name not in ("line", "custom_id", "status_code")
         },
     }

@@ -203,6 +203,7 @@ class Result(models.Model):
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="results", db_index=False)
     line = models.PositiveIntegerField()
+    custom_id = models.TextField()  # again, so that output files need no join
     failed = models.BooleanField()
     status_code = models.PositiveSmallIntegerField(null=True)
     body = models.TextField(null=True)  # noqa: DJ001 - null: there was no answer at all

@@ -18,9 +18,8 @@ def output_lines(connection: psycopg.Connection[Any], batch: Batch, *, failed: b
     with connection.cursor(name=f"output_{batch.pk}") as cursor:
         cursor.itersize = FETCH
         cursor.execute(
-            "SELECT r.line, q.custom_id, r.status_code, r.request_id, r.body, r.error_code, r.error_message"
-            " FROM batches_result r JOIN batches_request q ON q.batch_id = r.batch_id AND q.line = r.line"
-            " WHERE r.batch_id = %s AND r.failed = %s ORDER BY r.line",
+            "SELECT line, custom_id, status_code, request_id, body, error_code, error_message"
+            " FROM batches_result WHERE batch_id = %s AND failed = %s ORDER BY line",
             (batch.pk, failed),
         )
         for row in cursor:

@@ -33,6 +33,9 @@ MAX_UNWRITTEN = 4_000  # outcomes in memory before sending stops
 LOOK_SECONDS = 1.0  # between two looks at cancelled and paused batches
 IDLE_SECONDS = 0.1  # between two looks for a shard while the window is not full
 STOP_SECONDS = 2.0  # for lines in flight when the worker has to stop
+SWAP_SECONDS = 60.0  # for lines in flight when another model's turn has come
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)  # the last: it is read-only
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -75,14 +78,15 @@ class Runner:
         """Work with the engine as long as it lives. True: it died, and there is more to send."""
         self._going, self._changed = True, asyncio.Event()
         async with self._new_client(self._host) as self._client:
-            background = [asyncio.create_task(job()) for job in (self._write_outcomes, self._watch)]
             try:
-                await self._send_everything()
-                await self._land()
+                async with asyncio.TaskGroup() as group:  # one that fails ends all of them
+                    background = [group.create_task(job()) for job in (self._write_outcomes, self._watch)]
+                    await self._send_everything()
+                    await self._land()
+                    for task in background:
+                        task.cancel()
             finally:
-                for task in background:
-                    task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
+                await self._abandon()
             await self._flush()
         return bool(self._victims) and self._going
 
@@ -107,7 +111,7 @@ class Runner:
 
     def _pump(self) -> None:
         """Fill the window: with the suspects alone while there are any."""
-        if self._victims or len(self._outcomes) > MAX_UNWRITTEN:
+        if self._victims or not self._going or len(self._outcomes) > MAX_UNWRITTEN:
             return
         if group := self._suspects.group():
             self._try_suspects(group)
@@ -124,6 +128,8 @@ class Runner:
         if self._flight:
             return
         waiting = set(group) & set(self._queue)
+        if not all(self._keeper.holds(self._shards[line.shard].held) for line in waiting):
+            return
         if not waiting:
             self._suspects.passed()
             self._changed.set()
@@ -167,10 +173,19 @@ class Runner:
 
     async def _land(self) -> None:
         """Let what is in flight end: for long while the engine is ours, briefly when we have to stop."""
-        deadline = time.monotonic() + STOP_SECONDS
-        while self._flight and (self._victims or time.monotonic() < deadline):
+        began = time.monotonic()
+        while self._flight:
+            seconds = STOP_SECONDS if self._host.must_stop() else SWAP_SECONDS
+            if not self._victims and time.monotonic() - began > seconds:
+                return
             await asyncio.wait(self._flight, timeout=0.2)
-        for task in list(self._flight):
+
+    async def _abandon(self) -> None:
+        """Give up on what is still in flight."""
+        if not self._flight:
+            return
+        self._going = False
+        for task in self._flight:
             task.cancel()
         await asyncio.gather(*self._flight, return_exceptions=True)
 
@@ -187,17 +202,16 @@ class Runner:
             left = await self._in_thread(partial(self._ledger.record, ours, held))
             del self._outcomes[: len(outcomes)]
             touched = [self._shards[key] for key in {outcome.line.shard for outcome in ours} if key in self._shards]
-            self._drop(shard for shard in touched if shard.id not in left)
-            self._finish(shard for shard in touched if left.get(shard.id) == 0)
+            self._let_go(shard for shard in touched if not left.get(shard.id))
             await self._on_progress({shard.batch_uid for shard in touched})
 
     async def _watch(self) -> None:
         """Every second: may we go on, and which batches were cancelled, paused, expired, or taken over?"""
         while True:
+            self._going = await sync_to_async(self._may_go_on)()
             shards = list(self._shards.values())
             wanted = await self._in_thread(partial(self._ledger.runnable, [shard.batch for shard in shards]))
-            self._drop(shard for shard in shards if shard.batch not in wanted or self._keeper.lost(shard.held))
-            self._going = await sync_to_async(self._may_go_on)()
+            self._let_go(shard for shard in shards if shard.batch not in wanted or self._keeper.lost(shard.held))
             await asyncio.sleep(LOOK_SECONDS)
 
     def _may_go_on(self) -> bool:
@@ -207,19 +221,16 @@ class Runner:
         except Error:
             return True  # the database is away: nobody can have decided otherwise
 
-    def _drop(self, shards: Iterable[Shard]) -> None:
-        """Stop working on these shards at once; the engine gives up on their requests when their connections close."""
-        dropped = {shard.id for shard in shards if shard.id in self._shards}
-        if not dropped:
+    def _let_go(self, shards: Iterable[Shard]) -> None:
+        """Work on these shards no more: done, or not ours to do. The engine drops requests whose connections close."""
+        gone = {shard.id: shard for shard in shards if self._shards.get(shard.id) is shard}
+        if not gone:
             return
-        self._queue = deque(line for line in self._queue if line.shard not in dropped)
+        self._queue = deque(line for line in self._queue if line.shard not in gone)
         for task, line in self._flight.items():
-            if line.shard in dropped:
+            if line.shard in gone:
                 task.cancel()
-        self._finish([self._shards[key] for key in dropped])
-
-    def _finish(self, shards: Iterable[Shard]) -> None:
-        for shard in shards:
+        for shard in gone.values():
             self._keeper.remove(shard.held)
             del self._shards[shard.id]
             self._thread.submit(self._ledger.release, [shard.held])
@@ -235,11 +246,13 @@ class Runner:
         self._ledger.close()
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Run it in the ledger's thread, again and again while the database is away."""
+        """Run it in the ledger's thread, again and again while the database is away, unless we have to stop."""
         while True:
             try:
                 return await asyncio.wrap_future(self._thread.submit(call))
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except AWAY as error:
+                if self._host.must_stop():
+                    raise
                 log.warning("The database is away, trying again: %s", str(error).strip())
                 await asyncio.sleep(1.0)
 

@@ -218,6 +218,7 @@ def _set_paused(batch: Batch, value: Any, **only: Any) -> bool:
 
 def _copy_failed_lines(batch: Batch, retry: Batch) -> int:
     with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off")  # quadratic where statistics lag behind a new batch
         cursor.execute(
             "INSERT INTO batches_request (batch_id, line, custom_id, body)"
             " SELECT %s, row_number() OVER (ORDER BY q.line), q.custom_id, q.body FROM batches_result r"

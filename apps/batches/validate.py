@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -80,6 +80,15 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
     if errors or model is None:
         raise _Invalid(sorted(errors, key=lambda error: error.line or 0))
     return model, reader.count
+
+
+def _open(batch: Batch) -> IO[bytes]:
+    try:
+        file = File.objects.of(batch.project).get(uid=batch.input_file_id)
+        return file.content.open("rb")
+    except (File.DoesNotExist, FileNotFoundError) as error:
+        message = "The input file was deleted."
+        raise _Invalid([LineError("invalid_request", message, None, "input_file_id")]) from error
 
 
 def _limits() -> Limits:

@@ -5,10 +5,10 @@ or forged message changes nothing.
 """
 
 import logging
-import os
-import socket
+import mmap
+import time
 from collections.abc import Callable
-from multiprocessing import Event
+from contextlib import ExitStack, closing
 from typing import Protocol
 
 import psycopg
@@ -16,10 +16,32 @@ from django.db import Error, close_old_connections, connection
 
 from apps.core import leases
 from apps.core.bell import POLL, Bell
+from apps.core.owner import owner
 
 log = logging.getLogger(__name__)
 
-STOP = Event()
+
+class Flag:
+    """Set once, seen by this process and by those it forks. No lock, so that none can be killed while holding it."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        self._memory[0] = 1
+
+    def is_set(self) -> bool:
+        return self._memory[0] == 1
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is set, after at most so long."""
+        deadline = time.monotonic() + seconds
+        while not self.is_set() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.is_set()
+
+
+STOP = Flag()
 """Set in the worker's parent process when it shuts down; pool processes inherit it."""
 
 
@@ -31,37 +53,28 @@ class Worker(Protocol):
         """Give back what is held: engines, leases."""
 
 
-def owner() -> str:
-    """Who we are, for people who read lease rows."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def drain(slot: str, bell: str, start: Callable[[leases.Held, leases.Keeper], Worker]) -> None:
     """Own `slot` and work until STOP, or until the slot is lost. Returns when another process goes on owning it."""
     held = _claim(slot)
     if held is None:
         return
-    keeper = leases.Keeper()
-    keeper.add(held)
-    ear = Bell(bell)
-    worker = start(held, keeper)
     log.info("%s is ours", slot)
-    try:
+    with ExitStack() as stack:
+        stack.callback(_release, held)
+        keeper = stack.enter_context(closing(leases.Keeper()))
+        keeper.add(held)
+        ear = stack.enter_context(closing(Bell(bell)))
+        worker = stack.enter_context(closing(start(held, keeper)))
         while not STOP.is_set() and not keeper.lost(held):
             if not _step(worker):
                 _wait(ear)
-    finally:
-        worker.close()
-        ear.close()
-        keeper.close()
-        _release(held)
-        log.info("%s is free", slot)
 
 
 def _claim(slot: str) -> leases.Held | None:
-    """The slot's lease; a killed owner's takes TTL seconds to expire."""
+    """The slot's lease. A killed owner's is free at once on its own machine, elsewhere after TTL seconds."""
     for _ in range(leases.TTL + 1):
         with connection.cursor() as cursor:
+            leases.free_dead(cursor)
             held = leases.claim(cursor, slot, owner())
         if held or STOP.wait(1.0):
             return held
@@ -91,5 +104,6 @@ def _release(held: leases.Held) -> None:
     try:
         with connection.cursor() as cursor:
             leases.release(cursor, held)
+        log.info("%s is free", held.key)
     except Error as error:
         log.warning("Lease %s will expire by itself: %s", held.key, error)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from django.db import Error
+from django.db import InterfaceError, OperationalError
 
 from apps.core.leases import Held, Keeper
 
@@ -34,7 +34,7 @@ class ControlWorker:
     def _try(self, name: str, duty: Duty) -> bool:
         try:
             return duty(self._keeper)
-        except Error:
+        except (OperationalError, InterfaceError):
             raise  # the database is away: every duty would fail
         except Exception:
             log.exception("Duty %s failed, it is tried again", name)

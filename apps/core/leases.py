@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import psycopg
 
 from apps.core.db import connect
+from apps.core.owner import is_dead
 
 TTL = 15  # seconds
 HEARTBEAT = 5  # seconds
@@ -48,13 +49,23 @@ class Held:
     """The process group recorded by the owner before us, which may still run."""
 
 
+# Whoever locks several rows does so in the order of their keys, or two would wait for each other.
+_OURS = (
+    "SELECT l.key FROM core_lease l JOIN unnest(%s::text[], %s::bigint[]) AS h(key, epoch)"
+    " ON l.key = h.key AND l.epoch = h.epoch ORDER BY l.key"
+)
+
+
 def claim(cursor: Cursor, key: str, owner: str) -> Held | None:
-    """Take the lease if nobody holds it."""
+    """Take the lease if nobody else holds it.
+
+    What this very process holds it takes anew: it let go of it while the database could not be told.
+    """
     cursor.execute(
         "INSERT INTO core_lease AS l (key, owner, epoch, expires_at, process_group)"
         " VALUES (%s, %s, nextval('core_lease_epoch'), clock_timestamp() + make_interval(secs => %s), '')"
         " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,"
-        " expires_at = excluded.expires_at WHERE l.expires_at < clock_timestamp()"
+        " expires_at = excluded.expires_at WHERE l.expires_at < clock_timestamp() OR l.owner = excluded.owner"
         " RETURNING epoch, process_group",
         (key, owner, TTL),
     )
@@ -66,13 +77,12 @@ def renew(cursor: Cursor, held: Iterable[Held]) -> set[Held]:
     """Extend the leases; returns those that are still ours."""
     wanted = list(held)
     cursor.execute(
-        "UPDATE core_lease l SET expires_at = clock_timestamp() + make_interval(secs => %s)"
-        " FROM unnest(%s::text[], %s::bigint[]) AS h(key, epoch)"
-        " WHERE l.key = h.key AND l.epoch = h.epoch RETURNING l.key",
-        (TTL, [h.key for h in wanted], [h.epoch for h in wanted]),
+        f"WITH ours AS ({_OURS} FOR NO KEY UPDATE OF l)"  # noqa: S608 - a constant
+        " UPDATE core_lease l SET expires_at = clock_timestamp() + make_interval(secs => %s)"
+        " FROM ours WHERE l.key = ours.key RETURNING l.key",
+        (*_arrays(wanted), TTL),
     )
-    kept = {row[0] for row in cursor.fetchall()}
-    return {h for h in wanted if h.key in kept}
+    return _among(wanted, cursor)
 
 
 def release(cursor: Cursor, held: Held) -> None:
@@ -82,20 +92,53 @@ def release(cursor: Cursor, held: Held) -> None:
 
 def revoke(cursor: Cursor, keys: Iterable[str]) -> None:
     """Take leases away from whoever holds them: their next fenced write is refused."""
-    cursor.execute("DELETE FROM core_lease WHERE key = ANY(%s)", (list(keys),))
+    cursor.execute(
+        "WITH them AS (SELECT key FROM core_lease WHERE key = ANY(%s) ORDER BY key FOR UPDATE)"
+        " DELETE FROM core_lease l USING them WHERE l.key = them.key",
+        (list(keys),),
+    )
+
+
+def free_dead(cursor: Cursor) -> None:
+    """End the leases of processes of this machine that are dead: nobody need wait for those to expire.
+
+    The row stays, for the process group that its next owner has to reap.
+    """
+    cursor.execute("SELECT DISTINCT owner FROM core_lease WHERE expires_at > clock_timestamp()")
+    if dead := [owner for (owner,) in cursor.fetchall() if is_dead(owner)]:
+        cursor.execute(
+            "UPDATE core_lease SET epoch = nextval('core_lease_epoch'), expires_at = '-infinity'"
+            " WHERE key IN (SELECT key FROM core_lease WHERE owner = ANY(%s) ORDER BY key FOR UPDATE)",
+            (dead,),
+        )
 
 
 def fence(cursor: Cursor, held: Held) -> None:
     """Hold the lease's row until the transaction ends. Raises `Fenced` when it is ours no more."""
-    cursor.execute("SELECT 1 FROM core_lease WHERE key = %s AND epoch = %s FOR SHARE", (held.key, held.epoch))
-    if cursor.fetchone() is None:
+    if not fence_all(cursor, [held]):
         raise Fenced(held.key)
+
+
+def fence_all(cursor: Cursor, held: Iterable[Held]) -> set[Held]:
+    """Hold the rows of those leases that are still ours until the transaction ends, and return these."""
+    wanted = list(held)
+    cursor.execute(f"{_OURS} FOR SHARE OF l", _arrays(wanted))
+    return _among(wanted, cursor)
 
 
 def record_process_group(cursor: Cursor, held: Held, group: str) -> None:
     """Note what would have to be reaped if we were killed. Call it before, not after, the process does work."""
     fence(cursor, held)
     cursor.execute("UPDATE core_lease SET process_group = %s WHERE key = %s", (group, held.key))
+
+
+def _arrays(held: list[Held]) -> tuple[list[str], list[int]]:
+    return [h.key for h in held], [h.epoch for h in held]
+
+
+def _among(held: list[Held], cursor: Cursor) -> set[Held]:
+    keys = {row[0] for row in cursor.fetchall()}
+    return {h for h in held if h.key in keys}
 
 
 class Keeper:

@@ -1,6 +1,7 @@
 from celery import current_app, shared_task
 from django.db import connection
 
+from apps.core import leases
 from apps.core.drain import drain
 from apps.core.duties import ControlWorker
 
@@ -24,6 +25,7 @@ def wake() -> None:
 def unowned(slots: tuple[str, ...]) -> list[str]:
     """Those of the slots that have no live lease."""
     with connection.cursor() as cursor:
+        leases.free_dead(cursor)
         cursor.execute(
             "SELECT key FROM core_lease WHERE key = ANY(%s) AND expires_at > clock_timestamp()",
             (list(slots),),

@@ -32,6 +32,9 @@ class EngineHost(Protocol):
     def restart(self) -> bool:
         """Replace the dead engine; blocks while it loads. False: it does not start, or we have to stop."""
 
+    def must_stop(self) -> bool:
+        """Whether the slot is lost or the worker was asked to stop: seconds are left. Asks no database."""
+
     def go_on(self) -> bool:
         """Whether the job may send more: the slot is ours, nobody asked to stop, no other model's turn has come."""
 

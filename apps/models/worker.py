@@ -18,7 +18,7 @@ from apps.models.models import Engine as EngineRow
 from apps.models.models import Model
 from apps.models.slots import Slot
 
-BACK_OFF = (2, 5, 15, 30, 60)  # seconds between starts that failed
+BACK_OFF = (0, 2, 5, 15, 30, 60)  # seconds that a model rests after its first, second … start that failed
 STOP_SECONDS = 8.0
 REAP_SECONDS = 5.0
 
@@ -34,7 +34,8 @@ class GpuWorker:
         self._slot, self._held, self._keeper = slot, held, keeper
         self._model: Model | None = None  # whose engine runs
         self._turn_began = 0.0
-        self._failures = 0
+        self._failures: dict[int, int] = {}  # model -> starts that failed in a row
+        self._rests: dict[int, float] = {}  # model -> monotonic time before which it is not tried again
         if held.left_behind:
             ProcessGroup.parse(held.left_behind).reap(REAP_SECONDS)
         self._show(EngineRow.State.STOPPED)
@@ -42,8 +43,8 @@ class GpuWorker:
     def step(self) -> bool:
         """Serve one job for a quantum. False when nothing waits, or its engine does not start."""
         if self._model and not self.engine.alive():
-            self._failed("The engine died while it waited.")
-        job = plan.choose(jobs.backlog(), resident=self._resident, quantum_over=self._turn_is_over())
+            self._failed("The engine died while it waited.", self._model)
+        job = plan.choose(self._backlog(), resident=self._resident, quantum_over=self._turn_is_over())
         if job is None or not self._serve(job.model_id):
             return False
         self._show(EngineRow.State.BUSY)
@@ -56,14 +57,19 @@ class GpuWorker:
         self._stop_engine()
         self._show(EngineRow.State.STOPPED)
 
+    def must_stop(self) -> bool:
+        return STOP.is_set() or self._keeper.lost(self._held)
+
     def go_on(self) -> bool:
-        return not STOP.is_set() and not self._keeper.lost(self._held) and not self._swap_is_due()
+        return not self.must_stop() and not self._swap_is_due()
 
     def restart(self) -> bool:
         """A new engine in place of one that died."""
         model = self._model
-        self._failed("The engine died while it answered requests; they are sent again.")
-        return model is not None and self._serve(model.pk)
+        if model is None:
+            return False
+        self._failed("The engine died while it answered requests; they are sent again.", model)
+        return self._serve(model.pk)
 
     @property
     def _resident(self) -> int | None:
@@ -76,9 +82,14 @@ class GpuWorker:
         """After its turn a model goes on only while the plan would choose it again."""
         if not self._turn_is_over():
             return False
-        chosen = plan.choose(jobs.backlog(), resident=self._resident, quantum_over=True)
+        chosen = plan.choose(self._backlog(), resident=self._resident, quantum_over=True)
         self._turn_began = time.monotonic()
         return chosen is not None and chosen.model_id != self._resident
+
+    def _backlog(self) -> list[jobs.Job]:
+        """Without models that rest, so that one that does not start keeps no other from its turn."""
+        now = time.monotonic()
+        return [job for job in jobs.backlog() if self._rests.get(job.model_id, now) <= now]
 
     def _serve(self, model_id: int) -> bool:
         """Make the model's engine ours to use; False when it does not start (the plan comes back to it)."""
@@ -92,7 +103,8 @@ class GpuWorker:
         except (EngineFailed, OSError) as error:
             self._failed(str(error), model)
             return False
-        self._failures, self._turn_began = 0, time.monotonic()
+        self._failures.pop(model_id, None)
+        self._turn_began = time.monotonic()
         self._show(EngineRow.State.READY)
         return True
 
@@ -102,28 +114,24 @@ class GpuWorker:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 leases.record_process_group(cursor, self._held, str(self.engine.group))
-            self.engine.wait_ready(settings.ENGINE_START_SECONDS, self._must_stop)
+            self.engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
         except BaseException:
             self.engine.stop(STOP_SECONDS)
             raise
         self._model = model
-
-    def _must_stop(self) -> bool:
-        return STOP.is_set() or self._keeper.lost(self._held)
 
     def _stop_engine(self) -> None:
         if self._model:
             self.engine.stop(STOP_SECONDS)
         self._model = None
 
-    def _failed(self, message: str, model: Model | None = None) -> None:
-        """Say so, clear the slot, and give whatever broke it time before the next try."""
+    def _failed(self, message: str, model: Model) -> None:
+        """Clear the slot, say so, and give whatever broke the model time before the next try."""
         log.error("%s: %s", self._slot.key, message)
-        self._show(EngineRow.State.FAILED, message, model or self._model)
         self._stop_engine()
-        if self._failures:
-            STOP.wait(BACK_OFF[min(self._failures, len(BACK_OFF)) - 1])
-        self._failures += 1
+        failures = self._failures[model.pk] = self._failures.get(model.pk, 0) + 1
+        self._rests[model.pk] = time.monotonic() + BACK_OFF[min(failures, len(BACK_OFF)) - 1]
+        self._show(EngineRow.State.FAILED, message, model)
 
     def _show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
         EngineRow.objects.update_or_create(

@@ -183,6 +183,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("line", models.PositiveIntegerField()),
+                ("custom_id", models.TextField()),
                 ("failed", models.BooleanField()),
                 ("status_code", models.PositiveSmallIntegerField(null=True)),
                 ("body", models.TextField(null=True)),
