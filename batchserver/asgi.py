@@ -12,12 +12,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
 django_application = get_asgi_application()  # loads the apps, which the imports below need
 
 from apps.core.api.body_limit import App, BodyLimit  # noqa: E402
+from apps.core.api.charset import Utf8  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(cast(App, django_application), limit_of),
+        "http": BodyLimit(Utf8(cast(App, django_application)), limit_of),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -114,14 +114,16 @@ TEMPLATES = [
     }
 ]
 
-# Health checks make a restarted PostgreSQL cost no failed request.
+# Health checks make a restarted PostgreSQL cost no failed request. Without a short reconnect_timeout the pool's
+# back-off grows while PostgreSQL is away, and goes on long after it is back.
+_pool = {"min_size": 1, "max_size": 16, "timeout": 10, "reconnect_timeout": 5}
 _database = environ.Env.db_url_config(DATABASE_URL)
 DATABASES = {
     "default": {
         **_database,
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {**_database.get("OPTIONS", {}), "pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
+        "OPTIONS": {**_database.get("OPTIONS", {}), "pool": _pool},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -137,7 +139,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apps.accounts.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["apps.accounts.permissions.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.api.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "apps.core.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,

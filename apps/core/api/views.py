@@ -3,7 +3,6 @@
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -25,10 +24,6 @@ class ApiView(APIView):
 
     content_negotiation_class = OneFormat
     required_scopes: dict[str, str] = {}
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        request.encoding = None  # type: ignore[assignment] # ours is UTF-8: a client does not choose our codecs
-        return super().initialize_request(request, *args, **kwargs)
 
 
 class UnknownRoute(APIView):
