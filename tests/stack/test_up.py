@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from batchserver import embedded, stack
+from batchserver.supervisor import running
 from tests.stack.live import REPOSITORY, LiveStack, alive
 
 pytestmark = pytest.mark.live
@@ -18,8 +20,8 @@ BACK_SECONDS = 3  # half a second on an idle machine
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    with LiveStack(tmp_path_factory.mktemp("site"), env={"GPU_SLOTS": "cpu"}) as stack:
-        yield stack
+    with LiveStack(tmp_path_factory.mktemp("site"), env={"GPU_SLOTS": "cpu"}) as live:
+        yield live
 
 
 def answers(url: str) -> bool:
@@ -72,6 +74,15 @@ def test_it_rejects_a_port_in_use(tmp_path: Path) -> None:
 def test_it_says_when_the_engine_is_missing(tmp_path: Path) -> None:
     with LiveStack(tmp_path, env={"ENGINE_PYTHON": "/nowhere/python"}) as site:
         assert any("No engine at /nowhere/python: batches wait. `make setup`" in line for line in site.output())
+
+
+def test_it_uses_the_servers_that_are_named(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with running([[stack.postgres_service(other), stack.valkey_service(other)]], var=other, say=lambda *_: None):
+        named = {"DATABASE_URL": embedded.database_url(other), "REDIS_URL": embedded.redis_url(other)}
+        with LiveStack(tmp_path / "site", env=named) as site:
+            assert site.names() == {"web", "control", "gpu-cpu", "beat"}
+            assert answers(f"{site.web_url}/healthz")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
