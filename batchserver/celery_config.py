@@ -19,6 +19,7 @@ task_serializer = "json"
 accept_content = ["json"]
 task_default_queue = "control"
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1}
+worker_lost_wait = 1.0  # seconds until a killed pool process's place counts as free: its task has no result to wait for
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True
 worker_send_task_events = False
