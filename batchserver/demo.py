@@ -91,7 +91,7 @@ def _start_site(log: Path) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "manage.py", "up"],
+            [sys.executable, "manage.py", "up", "--quiet"],
             cwd=settings.BASE_DIR,
             stdin=subprocess.DEVNULL,
             stdout=output,

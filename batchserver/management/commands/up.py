@@ -27,15 +27,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-gpu", action="store_true", help="start no GPU worker: batches wait")
+        parser.add_argument("--quiet", action="store_true", help="print no process's log, which var/log holds too")
         parser.add_argument("--log-level", default="", help="DEBUG, INFO, WARNING or ERROR (default: LOG_LEVEL)")
 
-    def handle(self, *_: Any, no_gpu: bool, log_level: str, **__: Any) -> None:
+    def handle(self, *_: Any, no_gpu: bool, quiet: bool, log_level: str, **__: Any) -> None:
         if log_level:
             os.environ["LOG_LEVEL"] = log_level.upper()
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it so
                 signal.signal(number, _interrupt)
-        log = Log()
+        log = Log(quiet=quiet)
         try:
             with claim(settings.VAR_DIR):
                 self._run(gpu=not no_gpu, log=log)
@@ -57,11 +58,14 @@ class Command(BaseCommand):
 class Log:
     """One readable log on stdout: every line behind the coloured name of its process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._colours = itertools.cycle(COLOURS)
         self._prefixes: dict[str, str] = {}
 
     def say(self, name: str, line: str) -> None:
+        if self._quiet and name != "up":
+            return
         if name not in self._prefixes:
             self._prefixes[name] = self._prefix(name)
         print(f"{self._prefixes[name]} {line}", flush=True)
