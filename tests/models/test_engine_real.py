@@ -72,9 +72,9 @@ def test_it_takes_priorities(engine: Engine) -> None:
 
 
 def test_it_says_how_much_of_a_prompt_was_cached(engine: Engine) -> None:
-    body = {"model": "smol", "prompt": "one two three four five " * 20, "max_tokens": 1}
+    body = {"model": "smol", "prompt": "one two three four five " * 80, "max_tokens": 1}
     usages = [engines.post(engine, "/v1/completions", body)[1]["usage"] for _ in range(2)]
-    assert usages[1]["prompt_tokens_details"]["cached_tokens"] > 50
+    assert usages[1]["prompt_tokens_details"]["cached_tokens"] >= 128  # a block, on a CPU
 
 
 def test_it_answers_responses(engine: Engine) -> None:
