@@ -7,6 +7,7 @@ look use `watch`. However many look at an object, a process reads it at most fou
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
@@ -62,10 +63,10 @@ async def watch(topic: str, uid: str, *, idle: float | None = None) -> AsyncGene
     if feed is None:
         feed = _feeds[key] = _Feed(topic, uid)
     feed.watchers += 1
-    feed.changed.set()  # a newcomer's first state is soon followed by a fresh one
-    seen = 0
+    feed.changed.set()
+    seen, joined = 0, time.monotonic()
     try:
-        while await feed.wait_for_news(seen, idle):
+        while await feed.wait_for_news(seen, joined, idle):
             seen = feed.version
             yield feed.snapshot
     finally:
@@ -85,14 +86,17 @@ class _Feed:
         self.changed = asyncio.Event()
         self._topic, self._uid = topic, uid
         self._ended = False
+        self._read_at = 0.0  # on the monotonic clock: when the latest read began
         self._news = asyncio.Condition()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._look())]
 
-    async def wait_for_news(self, seen: int, idle: float | None) -> bool:
-        """Wait for a snapshot after version `seen`, or `idle` seconds. False when there will be none."""
+    async def wait_for_news(self, seen: int, joined: float, idle: float | None) -> bool:
+        """Wait for a snapshot after version `seen`, and no older than `joined`; or `idle` seconds. False at the end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(idle if seen else None), self._news:
-                await self._news.wait_for(lambda: self.version > seen or self._ended)
+                await self._news.wait_for(
+                    lambda: (self.version > seen and self._read_at >= joined) or self._ended,
+                )
         return self.version > seen or not self._ended
 
     async def close(self) -> None:
@@ -106,19 +110,21 @@ class _Feed:
         rates = Rates()
         while self.watchers and not self._ended:
             self.changed.clear()
+            started = time.monotonic()
             try:
                 snapshot = await read(self._uid)
             except Exception as error:
                 bug = not isinstance(error, Error)  # else the database is away, which says it all
                 log.warning("Progress of %s could not be read, trying again: %s", self._uid, error, exc_info=bug)
             else:
-                await self._publish(snapshot and {**snapshot, **rates.of(snapshot)})
+                await self._publish(snapshot and {**snapshot, **rates.of(snapshot)}, started)
             await asyncio.sleep(INTERVAL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), POLL)
 
-    async def _publish(self, snapshot: Snapshot | None) -> None:
+    async def _publish(self, snapshot: Snapshot | None, read_at: float) -> None:
         async with self._news:
+            self._read_at = read_at
             self._ended = snapshot is None or snapshot["final"]
             if snapshot is not None and snapshot != self.snapshot:
                 self.snapshot = snapshot

@@ -1,8 +1,7 @@
-// Live progress: one socket for all elements with data-batch="batch_…".
+// Live progress: one socket for all elements with data-batch="batch_…", which pages give to batches that still run.
 // Inside such an element, [data-bar="completed|failed"] get their width in percent, and
 // [data-field="completed|failed|total|status|tokens_per_second|eta|output_tokens"] their text.
-// A batch that ends while the page is open dispatches "batch:final" on its elements, once (a page may render
-// data-final="false" so that no end is missed before the first message).
+// Each is told by a "batch:final" event, which bubbles, when its batch has ended.
 // After each (re)connection the server sends the state as it is now, so nothing is lost in between.
 
 const FIRST_WAIT = 500, LONGEST_WAIT = 15000; // milliseconds between two attempts
@@ -39,10 +38,8 @@ function show(root, progress) {
 function receive(message) {
   const { progress } = JSON.parse(message.data);
   for (const root of (progress && watched.get(progress.id)) || []) {
-    const wasLive = root.dataset.final === "false";
-    root.dataset.final = progress.final;
     show(root, progress);
-    if (wasLive && progress.final) root.dispatchEvent(new CustomEvent("batch:final", { bubbles: true, detail: progress }));
+    if (progress.final) root.dispatchEvent(new CustomEvent("batch:final", { bubbles: true, detail: progress }));
   }
   if (progress && progress.final) watched.delete(progress.id);
 }

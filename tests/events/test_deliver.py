@@ -55,9 +55,7 @@ def test_it_delivers_in_the_order_in_which_things_happened(keeper: Keeper, conne
     assert receiver.ids() == [f"batch_{number}" for number in range(AT_A_TIME + 3)]
 
 
-def test_it_survives_a_receiver_that_raises(
-    keeper: Keeper, connect: Connect, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_survives_a_receiver_that_raises(keeper: Keeper, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     broken, sound = connect(batch_completed), connect(batch_completed)
     broken.failures = 1
     event, other = happened("batch_1"), happened("batch_2", "batch.failed")

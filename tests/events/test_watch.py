@@ -91,7 +91,7 @@ async def test_it_looks_at_most_four_times_a_second(counter: Counter) -> None:
 
 async def test_it_reads_once_for_all_who_watch(counter: Counter) -> None:
     watchers = [progress.watch("counter", "c1") for _ in range(50)]
-    firsts = [await next_of(watcher) for watcher in watchers]
+    firsts = await asyncio.gather(*(next_of(watcher) for watcher in watchers))
     await asyncio.sleep(2 * INTERVAL)
     reads = len(counter.reads)
     assert reads <= 4
@@ -101,6 +101,14 @@ async def test_it_reads_once_for_all_who_watch(counter: Counter) -> None:
     assert len(counter.reads) == reads + 1
     assert [snapshot["final"] for snapshot in firsts + finals] == [False] * 50 + [True] * 50
     await asyncio.gather(*(watcher.aclose() for watcher in watchers))
+
+
+async def test_it_begins_with_what_is_true_now(counter: Counter) -> None:
+    async with aclosing(progress.watch("counter", "c1")) as earlier:
+        await next_of(earlier)
+        counter.completed = 5  # nobody is told
+        async with aclosing(progress.watch("counter", "c1")) as later:
+            assert (await next_of(later))["completed"] == 5
 
 
 async def test_it_repeats_itself_when_nothing_happens(counter: Counter) -> None:
