@@ -69,9 +69,25 @@ def make_batch(project: Project, model: Model) -> MakeBatch:
         Request.objects.bulk_create(Request(batch=batch, line=n, custom_id=f"id-{n}", body=body) for n in numbers)
         good = json.dumps({"choices": [{"message": {"content": answer}}]})
         Result.objects.bulk_create(
-            Result(batch=batch, line=n, failed=False, status_code=200, body=good, output_tokens=3, attempts=1)
+            Result(
+                batch=batch,
+                line=n,
+                custom_id=f"id-{n}",
+                failed=False,
+                status_code=200,
+                body=good,
+                output_tokens=3,
+                attempts=1,
+            )
             if n <= completed
-            else Result(batch=batch, line=n, failed=True, error_code="engine_timeout", error_message="Too slow.")
+            else Result(
+                batch=batch,
+                line=n,
+                custom_id=f"id-{n}",
+                failed=True,
+                error_code="engine_timeout",
+                error_message="Too slow.",
+            )
             for n in numbers[: completed + failed]
         )
         for first in range(1, lines + 1, 10):

@@ -5,13 +5,13 @@ A shard's counts say where lines of a kind can be, so that three failed lines am
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Case, Exists, F, Func, IntegerField, OuterRef, Q, QuerySet, TextField, When
+from django.db.models import Case, Exists, F, Func, IntegerField, OuterRef, Q, TextField, Value, When
 from django.db.models.lookups import LessThanOrEqual
 from django.utils.text import Truncator
 
@@ -56,36 +56,41 @@ class Page:
 
 def read_page(batch: Batch, *, state: str = "", search: str = "", after: int = 0) -> Page:
     """The first PAGE lines behind `after`, of one `state` (see PLACES) and with `search` in their custom_id."""
-    requests = Request.objects.filter(batch=batch, line__gt=after)
-    if state in PLACES:
-        requests = _of_state(requests, batch, state, after)
-    if search:
-        requests = requests.filter(custom_id__contains=search)
-    found = list(requests.annotate(preview=_preview()).order_by("line").defer("body")[: PAGE + 1])
-    results = _results(batch, [request.line for request in found[:PAGE]])
-    rows = [_row(request, results.get(request.line)) for request in found[:PAGE]]
-    return Page(rows, rows[-1].line if len(found) > PAGE else None)
-
-
-def _of_state(requests: QuerySet[Request], batch: Batch, state: str, after: int) -> QuerySet[Request]:
-    shards = Shard.objects.filter(PLACES[state], batch=batch, last_line__gt=after).order_by("first_line")
-    places = list(shards.values_list("first_line", "last_line")[: PAGE + 2])  # each but the first holds one or more
-    if not places:
-        return requests.none()
-    ended = Result.objects.filter(batch=batch, line=OuterRef("line"))
-    wanted = ~Exists(ended) if state == "pending" else Exists(ended.filter(failed=state == "failed"))
-    return requests.filter(reduce(or_, (Q(line__range=place) for place in places)), wanted)
-
-
-def _results(batch: Batch, lines: Sequence[int]) -> dict[int, Any]:
+    found = _find(batch, state, search, after)
+    lines = found[:PAGE]
+    requests = Request.objects.filter(batch=batch, line__in=lines).order_by("line").annotate(preview=_preview())
     results = Result.objects.filter(batch=batch, line__in=lines).annotate(preview=_preview()).defer("body")
-    return {result.line: result for result in results}
+    by_line = {result.line: result for result in results}
+    rows = [_row(request, by_line.get(request.line)) for request in requests.defer("body")]
+    return Page(rows, lines[-1] if len(found) > PAGE else None)
+
+
+def _find(batch: Batch, state: str, search: str, after: int) -> list[int]:
+    """The numbers of those lines, and of the one that follows them."""
+    wanted = Q(batch=batch, line__gt=after)
+    if search:
+        wanted &= Q(custom_id__contains=search)
+    if state in PLACES:
+        wanted &= _places(batch, state, after)
+    if state == "pending":
+        wanted &= ~Exists(Result.objects.filter(batch=batch, line=OuterRef("line")))
+    ended = state in ("completed", "failed")
+    rows = Result.objects.filter(failed=state == "failed") if ended else Request.objects.all()
+    return list(rows.filter(wanted).order_by("line").values_list("line", flat=True)[: PAGE + 1])
+
+
+def _places(batch: Batch, state: str, after: int) -> Q:
+    """The runs of lines where such ones are: enough of them for a page, since each but the first holds one or more."""
+    shards = Shard.objects.filter(PLACES[state], batch=batch, last_line__gt=after).order_by("first_line")
+    runs = shards.values_list("first_line", "last_line")[: PAGE + 2]
+    return reduce(or_, (Q(line__range=run) for run in runs), Q(pk__in=()))
 
 
 def _preview() -> Case:
     """The body unless it is long; its size is known without reading it."""
     size = Func(F("body"), function="octet_length", output_field=IntegerField())
-    return Case(When(LessThanOrEqual(size, PREVIEW_BYTES), then=F("body")), output_field=TextField())
+    short = When(LessThanOrEqual(size, PREVIEW_BYTES), then=F("body"))
+    return Case(When(body__isnull=True, then=Value("")), short, output_field=TextField())
 
 
 def _row(request: Any, result: Any | None) -> Row:

@@ -1,0 +1,88 @@
+"""A real Chromium before a live site, whose engine is the fake one, made slow enough to be watched."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser import cast
+from tests.stack.live import REPOSITORY, LiveStack
+
+DEBIAN = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+CURE = "No Chromium: `apt-get install chromium` as root, or `var/venv/server/bin/playwright install chromium`."
+PATIENCE = 30_000  # milliseconds
+
+Start = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, else Playwright's own."""
+    with sync_playwright() as playwright:
+        program = DEBIAN if DEBIAN.exists() else Path(playwright.chromium.executable_path)
+        if not program.exists():
+            pytest.skip(CURE)
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """Asks for the browser first: without one there is no need to start a site."""
+    engine = REPOSITORY / "tests/fakes/engine/python"
+    env = {"ENGINE_PYTHON": str(engine), "GPU_SLOTS": "cpu", "ENGINE_CONCURRENCY": "4", "FAKE_ENGINE_LATENCY": "0.1"}
+    with LiveStack(tmp_path_factory.mktemp("browser"), env=env) as stack:
+        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.cast import main; main()")
+        assert made.returncode == 0, made.stderr
+        yield stack
+
+
+@pytest.fixture
+def page(site: LiveStack, browser: Browser) -> Iterator[Page]:
+    """A signed-in page. A script that fails, or a file that is missing, fails the test."""
+    context = browser.new_context(base_url=site.web_url, permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
+    sign_in(page)
+    yield page
+    context.close()
+    assert not wrong
+
+
+def sign_in(page: Page) -> None:
+    page.goto("/admin/")
+    page.get_by_label("Username").fill(cast.NAME)
+    page.get_by_label("Password").fill(cast.PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Running")).to_be_visible()
+
+
+@pytest.fixture
+def start(page: Page, tmp_path: Path) -> Start:
+    """Upload so many lines through the form; the page is then the new batch's."""
+
+    def start(lines: int, name: str = "questions.jsonl") -> Page:
+        file = tmp_path / name
+        file.write_text("".join(f"{line_of(number)}\n" for number in range(1, lines + 1)))
+        page.goto("/admin/batches/batch/add/")
+        page.locator("input[type=file]").set_input_files(file)
+        page.get_by_role("button", name="Upload and start").click()
+        expect(page.get_by_text("is being validated")).to_be_visible()
+        return page
+
+    return start
+
+
+def line_of(number: int) -> str:
+    message = {"role": "user", "content": f"What is {number} times {number}?"}
+    body = {"model": cast.MODEL, "messages": [message]}
+    return json.dumps({"custom_id": f"square-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
