@@ -50,11 +50,16 @@ class MembershipInline(TabularInline):
             kwargs["queryset"] = User.objects.filter(projects__members=user).distinct()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    def _owns(self, request: HttpRequest, project: Project | None = None) -> bool:
-        user = signed_in(request)
-        return user.is_superuser or (project is not None and project.pk in projects_where(request, OWNERS))
+    def has_view_permission(self, request: HttpRequest, obj: Project | None = None) -> bool:
+        """Whoever sees the project sees its members."""
+        return signed_in(request).is_staff
 
-    has_view_permission = has_add_permission = has_change_permission = has_delete_permission = _owns
+    def _owns(self, request: HttpRequest, obj: Project | None = None) -> bool:
+        """Whether the user owns the project; asked about none, any."""
+        owned = projects_where(request, OWNERS)
+        return signed_in(request).is_superuser or (bool(owned) if obj is None else obj.pk in owned)
+
+    has_add_permission = has_change_permission = has_delete_permission = _owns
 
 
 @admin.register(Project)
@@ -125,6 +130,12 @@ class ApiKeyAdmin(TenantAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         later = ("shown_prefix", "state", "created_by", "created_at", "last_used_at")
         return ("project", *later) if obj else later
+
+    def get_actions_submit_line(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Revoking is offered where it would do something."""
+        key = self.get_object(request, str(object_id))
+        offered = key is not None and key.revoked_at is None and self.may_change(request, key)
+        return list(super().get_actions_submit_line(request, object_id)) if offered else []
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: a revoked key still says who made which batch."""

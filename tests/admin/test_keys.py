@@ -81,3 +81,12 @@ def test_it_does_not_exist_for_a_stranger(outsider: Client, project: Project) ->
     key = project.api_keys.get()
     assert outsider.get(f"{LIST}{key.pk}/change/").status_code == 404
     assert key.prefix not in outsider.get(LIST).content.decode()
+
+
+def test_it_offers_revoking_to_owners_once(boss: Client, viewer: Client, project: Project) -> None:
+    key = project.api_keys.get()
+    path = f"{LIST}{key.pk}/change/"
+    assert "accounts_apikey_revoke" in boss.get(path).content.decode()
+    assert "accounts_apikey_revoke" not in viewer.get(path).content.decode()
+    boss.post(LIST, {"action": "revoke_selected", "_selected_action": [key.pk]})
+    assert "accounts_apikey_revoke" not in boss.get(path).content.decode()

@@ -92,6 +92,14 @@ def test_owners_manage_their_project(boss: Client, project: Project) -> None:
     assert project.name == "renamed"
 
 
+def test_members_see_each_other_and_owners_edit_them(boss: Client, viewer: Client, project: Project) -> None:
+    path = f"/admin/accounts/project/{project.pk}/change/"
+    assert 'name="membership_set-1-role"' in boss.get(path).content.decode()
+    html = viewer.get(path).content.decode()
+    assert "boss" in html
+    assert "membership_set-1-role" not in html
+
+
 def test_it_rejects_a_curator_who_makes_themselves_owner(curator: Client, project: Project) -> None:
     curator.post(f"/admin/accounts/project/{project.pk}/change/", members_form(project))
     assert Membership.objects.get(project=project).role == "curator"
