@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from channels.db import database_sync_to_async
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -16,17 +15,17 @@ from apps.core.ids import new_id
 from apps.events import consumer
 from apps.events.hints import ahint
 from tests.events.cast import answer, complete, member, running_batch
-from tests.events.socket import Socket
+from tests.events.page_socket import PageSocket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ORIGIN = "http://localhost:8001"
 
-Dial = Callable[..., Coroutine[Any, Any, Socket]]
+Dial = Callable[..., Coroutine[Any, Any, PageSocket]]
 
 
-def in_database(function: Callable[..., Any], *arguments: Any, **more: Any) -> Coroutine[Any, Any, Any]:
-    return database_sync_to_async(function)(*arguments, **more)
+async def in_database(function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    return await database_sync_to_async(function)(*arguments, **more)
 
 
 def login(user: User) -> Client:
@@ -49,11 +48,11 @@ def browser(project: Project) -> Client:
 @pytest_asyncio.fixture
 async def dial() -> AsyncIterator[Dial]:
     """Opens a socket as a page of ours would; all are closed with the test."""
-    sockets: list[Socket] = []
+    sockets: list[PageSocket] = []
 
-    async def dial(browser: Client | None) -> Socket:
+    async def dial(browser: Client | None) -> PageSocket:
         cookie = browser.cookies.output(attrs=[], header="").strip() if browser else ""
-        socket = Socket(origin=ORIGIN, cookie=cookie)
+        socket = PageSocket(origin=ORIGIN, cookie=cookie)
         assert await socket.connect()
         sockets.append(socket)
         return socket
@@ -78,7 +77,7 @@ async def test_it_works(dial: Dial, browser: Client, batch: Batch) -> None:
     await ahint("batch", batch.uid)
     final = (await socket.hear())["progress"]
     assert (final["status"], final["final"], final["eta_seconds"]) == ("completed", True, 0)
-    assert await socket.receive_nothing(0.6)
+    assert await socket.is_silent(0.6)
 
 
 async def test_it_shows_the_state_again_to_who_comes_back(dial: Dial, browser: Client, batch: Batch) -> None:
@@ -107,7 +106,7 @@ async def test_it_subscribes_once(dial: Dial, browser: Client, batch: Batch) -> 
     socket = await dial(browser)
     await socket.subscribe(*[batch.uid] * 3)
     await socket.hear()
-    assert await socket.receive_nothing(0.6)
+    assert await socket.is_silent(0.6)
 
 
 async def test_it_rejects_a_stranger_as_if_there_were_nothing(dial: Dial, batch: Batch) -> None:
@@ -132,7 +131,7 @@ async def test_it_rejects_who_is_not_logged_in(dial: Dial, batch: Batch) -> None
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
 async def test_it_rejects_a_page_of_another_site(browser: Client, origin: str) -> None:
     cookie = browser.cookies.output(attrs=[], header="").strip()
-    assert not await Socket(origin=origin, cookie=cookie).connect()
+    assert not await PageSocket(origin=origin, cookie=cookie).connect()
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Connect = Callable[..., Receiver]
 
 
-def happened(uid: str = "batch_1", type: str = "batch.completed") -> Event:
-    return announce(type=type, project=None, data={"id": uid})
+def happened(uid: str = "batch_1", kind: str = "batch.completed") -> Event:
+    return announce(type=kind, project=None, data={"id": uid})
 
 
 def make_due(event: Event) -> None:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def docstrings() -> dict[str, str]:
     body = ast.parse(inspect.getsource(signals)).body
     return {
         before.targets[0].id: str(after.value.value)
-        for before, after in zip(body, body[1:], strict=False)
+        for before, after in pairwise(body)
         if isinstance(before, ast.Assign)
         and isinstance(before.targets[0], ast.Name)
         and isinstance(after, ast.Expr)

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """A browser's end of the WebSocket, without a network: it speaks ASGI to the whole application."""
 
 import json
@@ -8,7 +9,7 @@ from asgiref.testing import ApplicationCommunicator
 from batchserver.asgi import application
 
 
-class Socket(ApplicationCommunicator):
+class PageSocket(ApplicationCommunicator):
     def __init__(self, *, origin: str, cookie: str = "") -> None:
         headers = [(b"origin", origin.encode()), (b"cookie", cookie.encode())]
         super().__init__(
@@ -39,6 +40,9 @@ class Socket(ApplicationCommunicator):
         message = await self.receive_output(timeout=5)
         heard: dict[str, Any] = json.loads(message["text"])
         return heard
+
+    async def is_silent(self, seconds: float) -> bool:
+        return bool(await self.receive_nothing(seconds))
 
     async def close_code(self) -> int:
         """That of the close which comes after whatever was still under way."""
