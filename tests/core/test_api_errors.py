@@ -47,7 +47,9 @@ def test_it_rejects_another_method(api: APIClient) -> None:
     assert "POST" in response.headers["Allow"]
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "application/x-www-form-urlencoded", "a/b/c"])
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/xml", "application/x-www-form-urlencoded", "a/b/c"]
+)
 def test_it_rejects_another_media_type(api: APIClient, content_type: str) -> None:
     response = api.post("/v1/batches", b"{}", content_type=content_type)
     assert response.status_code == 415

@@ -18,7 +18,9 @@ def test_it_works(header: str, expected: ByteRange) -> None:
     assert parse(header, 10) == expected
 
 
-@pytest.mark.parametrize("header", ["", "bytes", "bytes=", "bytes=-", "lines=1-2", "bytes=5-2", "bytes=0-1,3-4", "bytes=a-b"])
+@pytest.mark.parametrize(
+    "header", ["", "bytes", "bytes=", "bytes=-", "lines=1-2", "bytes=5-2", "bytes=0-1,3-4", "bytes=a-b"]
+)
 def test_it_ignores_what_is_no_single_range(header: str) -> None:
     assert parse(header, 10) is None
 

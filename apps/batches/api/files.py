@@ -5,7 +5,7 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -86,7 +86,8 @@ class FileContentView(ProjectView):
         operation_id="download_file",
         description="The file's bytes. One range (`Range: bytes=…`) is answered with 206.",
         responses={
-            **responses(OpenApiResponse(OpenApiTypes.BINARY), 404, 416),
+            **{code: answer for code, answer in responses(None, 404, 416).items() if code != 200},
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
             (206, "application/octet-stream"): OpenApiTypes.BINARY,
         },
     )

@@ -37,7 +37,9 @@ class FileDeletedSerializer(serializers.Serializer[Any]):
 class UploadSerializer(serializers.Serializer[Any]):
     """The multipart form of an upload."""
 
-    file = serializers.FileField(max_length=255, help_text="For the purpose 'batch': JSON Lines, named *.jsonl.")
+    file = serializers.FileField(
+        max_length=255, allow_empty_file=True, help_text="For the purpose 'batch': JSON Lines, named *.jsonl."
+    )
     purpose = serializers.ChoiceField([purpose.value for purpose in UPLOAD_PURPOSES])
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
