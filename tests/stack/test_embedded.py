@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -115,6 +116,7 @@ def test_it_finds_room_for_its_sockets_below_a_long_path(tmp_path: Path) -> None
     with servers(var):
         assert query(var, "SELECT 1") == 1
     assert embedded.run_dir(var) != embedded.run_dir(var / "other")
+    shutil.rmtree(embedded.run_dir(var))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root needs another identity")
