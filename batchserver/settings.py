@@ -155,6 +155,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
+    "COMPONENT_SPLIT_REQUEST": True,  # or an upload's file would be described as an address
     "POSTPROCESSING_HOOKS": [],  # enums stay where they are used: nobody has to name them
 }
 
@@ -253,7 +254,11 @@ UNFOLD = {
             {
                 "title": "Access",
                 "items": [
-                    {"title": "Projects", "icon": "workspaces", "link": reverse_lazy("admin:accounts_project_changelist")},
+                    {
+                        "title": "Projects",
+                        "icon": "workspaces",
+                        "link": reverse_lazy("admin:accounts_project_changelist"),
+                    },
                     {"title": "API keys", "icon": "key", "link": reverse_lazy("admin:accounts_apikey_changelist")},
                     {
                         "title": "Users",

@@ -1,0 +1,84 @@
+"""Fuzzes the API from its own OpenAPI schema: whatever comes in, the answer is one of those that the schema names."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.lines import CHAT_MODEL, chats
+from tests.conformance.site import Site
+
+pytestmark = pytest.mark.live
+CASES = 2_000
+EXAMPLES = 65  # for each operation, in each of two phases
+JUDGED_BY_US = "positive_data_acceptance,negative_data_rejection"  # a schema cannot say which ids exist
+ENDLESS = "/events$"  # a stream that ends when its batch does
+
+
+def configuration(site: Site) -> str:
+    """Most ids are of things that are there, so that cases get past the first look; the others are anything."""
+    batches = [site.run(chats("one", "two !400")).id for _ in range(3)]
+    known = {
+        "batches": batches,
+        "files": [site.upload(chats("one")).id for _ in range(40)],  # some will be deleted
+        "models": [CHAT_MODEL],
+        "windows": ["24h", "7d"],
+    }
+    used = {
+        "path.batch_id": "batches",
+        "path.file_id": "files",
+        "path.name": "models",
+        "query.after": "batches",
+        "body.input_file_id": "files",
+        "body.completion_window": "windows",
+    }
+    lines = ["[dictionaries]", *(f"{name} = {{ values = {json.dumps(values)} }}" for name, values in known.items())]
+    lines += [
+        "[parameters]",
+        *(f'"{key}" = {{ dictionary = "{name}", probability = 0.7 }}' for key, name in used.items()),
+    ]
+    return "\n".join(lines)
+
+
+def fuzz(site: Site, folder: Path) -> dict[str, Any]:
+    """The report of a run over the whole schema, the stream of events aside."""
+    settings, report = folder / "schemathesis.toml", folder / "report.json"
+    settings.write_text(configuration(site))
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(settings), "run", f"{site.url}/schema",
+        "--header", f"Authorization: Bearer {site.keys['owner']}", "--max-examples", str(EXAMPLES),
+        "--checks", "all", "--exclude-checks", JUDGED_BY_US, "--exclude-path-regex", ENDLESS,
+        "--generation-database", "none", "--no-color", "--report-json-path", str(report),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
+    return dict(json.loads(report.read_text()))
+
+
+@pytest.fixture(scope="module")
+def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    yield fuzz(site, tmp_path_factory.mktemp("fuzz"))
+    site.sql("UPDATE batches_batch SET paused_at = NULL")
+    site.wait_until_idle()
+
+
+def test_it_works(report: dict[str, Any]) -> None:
+    """No failure among all cases: no answer of 500 or more, none that the schema does not describe."""
+    assert report["complete"]
+    assert report["test_cases"]["generated"] >= CASES
+    assert report["failures"] == report["errors"] == []
+    assert report["operations"]["tested"] == report["operations"]["total"] - 1
+
+
+def test_the_fuzzer_got_past_the_first_look(report: dict[str, Any]) -> None:
+    """Every operation accepted something, or answered about an object that it found."""
+    reached = {
+        name
+        for name, phases in report["valid_rates"].items()
+        if any(phase["accepted"] or phase["conflicts"] for phase in phases.values())
+    }
+    assert set(report["valid_rates"]) - reached == set()
