@@ -29,7 +29,7 @@ from apps.core.leases import Keeper
 from apps.models.jobs import EngineHost
 
 FLUSH_SECONDS = 0.05  # the longest that an outcome waits to be written
-MAX_UNWRITTEN = 4_000  # outcomes in memory before sending stops
+REWORK = 1.25  # times the window: what a crash may cost, lines in flight and outcomes not written yet
 LOOK_SECONDS = 1.0  # between two looks at cancelled and paused batches
 IDLE_SECONDS = 0.1  # between two looks for a shard while the window is not full
 STOP_SECONDS = 2.0  # for lines in flight when the worker has to stop
@@ -76,7 +76,7 @@ class Runner:
 
     async def _serve_one_engine(self) -> bool:
         """Work with the engine as long as it lives. True: it died, and there is more to send."""
-        self._going, self._changed = True, asyncio.Event()
+        self._going, self._changed, self._due = True, asyncio.Event(), asyncio.Event()
         async with self._new_client(self._host) as self._client:
             try:
                 async with asyncio.TaskGroup() as group:  # one that fails ends all of them
@@ -111,18 +111,22 @@ class Runner:
 
     def _pump(self) -> None:
         """Fill the window: with the suspects alone while there are any."""
-        if self._victims or not self._going or len(self._outcomes) > MAX_UNWRITTEN:
+        if self._victims or not self._going:
             return
         if group := self._suspects.group():
             self._try_suspects(group)
             return
-        while self._queue and len(self._flight) < self._window:
+        while self._queue and self._has_room():
             line = self._queue.popleft()
             if self._keeper.holds(self._shards[line.shard].held):
                 self._send(line)
             else:
                 self._queue.appendleft(line)
                 return
+
+    def _has_room(self) -> bool:
+        at_risk = len(self._flight) + len(self._outcomes)
+        return len(self._flight) < self._window and at_risk < REWORK * self._window
 
     def _try_suspects(self, group: list[Line]) -> None:
         if self._flight:
@@ -156,6 +160,8 @@ class Runner:
                     log.error("Line %s of batch %s", line.number, line.batch, exc_info=error)
                     self._outcomes.append(_errored(line, "internal_error", f"The server failed: {error!r}"))
         self._pump()
+        if len(self._outcomes) >= (REWORK - 1) * self._window:
+            self._due.set()
         if self._victims or not self._flight or len(self._queue) == self._window:
             self._changed.set()
 
@@ -191,19 +197,24 @@ class Runner:
 
     async def _write_outcomes(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), FLUSH_SECONDS)
+            self._due.clear()
             await self._flush()
+            self._pump()
 
     async def _flush(self) -> None:
         """Write all outcomes; while the database is away they stay in memory."""
-        while outcomes := self._outcomes[:MAX_UNWRITTEN]:
-            held = {shard.id: shard.held for shard in self._shards.values()}
-            ours = [outcome for outcome in outcomes if outcome.line.shard in held]
-            left = await self._in_thread(partial(self._ledger.record, ours, held))
-            del self._outcomes[: len(outcomes)]
-            touched = [self._shards[key] for key in {outcome.line.shard for outcome in ours} if key in self._shards]
-            self._let_go(shard for shard in touched if not left.get(shard.id))
-            await self._on_progress({shard.batch_uid for shard in touched})
+        outcomes = list(self._outcomes)
+        if not outcomes:
+            return
+        held = {shard.id: shard.held for shard in self._shards.values()}
+        ours = [outcome for outcome in outcomes if outcome.line.shard in held]
+        left = await self._in_thread(partial(self._ledger.record, ours, held))
+        del self._outcomes[: len(outcomes)]
+        touched = [self._shards[key] for key in {outcome.line.shard for outcome in ours} if key in self._shards]
+        self._let_go(shard for shard in touched if not left.get(shard.id))
+        await self._on_progress({shard.batch_uid for shard in touched})
 
     async def _watch(self) -> None:
         """Every second: may we go on, and which batches were cancelled, paused, expired, or taken over?"""

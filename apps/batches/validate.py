@@ -7,10 +7,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models.fields.files import FieldFile
 
 from apps.batches.ingest import MAX_ERRORS, Limits, Line, LineError, Reader
 from apps.batches.models import Batch, File
@@ -67,11 +68,8 @@ def _validate(batch: Batch, held: leases.Held, keeper: leases.Keeper) -> None:
 
 def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -> tuple[Model, int]:
     """Copy the file's lines into the table. Raises `_Invalid` with every error found."""
-    file = File.objects.of(batch.project).filter(uid=batch.input_file_id).first()
-    if file is None:
-        raise _Invalid([LineError("invalid_request", "The input file was deleted.", None, "input_file_id")])
-    with file.content.open("rb"):
-        reader = Reader(file.content.file, batch.endpoint, _limits())
+    with _open(batch) as content:
+        reader = Reader(content.file, batch.endpoint, _limits())
         lines = reader.lines()
         while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
             _check_wanted(batch, keeper, held)
@@ -82,10 +80,11 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
     return model, reader.count
 
 
-def _open(batch: Batch) -> IO[bytes]:
+def _open(batch: Batch) -> FieldFile:
     try:
-        file = File.objects.of(batch.project).get(uid=batch.input_file_id)
-        return file.content.open("rb")
+        content = File.objects.of(batch.project).get(uid=batch.input_file_id).content
+        content.open("rb")
+        return content
     except (File.DoesNotExist, FileNotFoundError) as error:
         message = "The input file was deleted."
         raise _Invalid([LineError("invalid_request", message, None, "input_file_id")]) from error

@@ -121,9 +121,11 @@ class Site:
 
     def follow(self, batch: str, seconds: float) -> float:
         """Wait until the batch is over. Returns the longest time in which nothing of it moved."""
-        longest, seen, moved = 0.0, None, time.monotonic()
+        longest, moved = 0.0, time.monotonic()
+        seen: tuple[str, int] | None = None
         deadline = moved + seconds
         while time.monotonic() < deadline:
+            state: tuple[str, int] | None
             try:
                 state = self.state(batch)
             except psycopg.OperationalError:
