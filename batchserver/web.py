@@ -1,11 +1,9 @@
 """The web process: one uvicorn server on the API's port and the web's. `python -m batchserver.web`."""
 
-import contextlib
 import errno
 import socket
 import sys
 import tempfile
-import time
 
 import uvicorn
 from django.conf import settings
@@ -17,7 +15,6 @@ GRACE = 3  # seconds that open streams and sockets get when we stop
 HEADERS_BYTES = 64 * 1024
 MESSAGE_BYTES = 64 * 1024  # of a WebSocket message
 BACKLOG = 1024
-ABANDONED = 86_400  # seconds after which a half upload of a killed process is removed
 
 
 def main() -> None:
@@ -60,14 +57,10 @@ def listen(port: int) -> socket.socket:
 
 
 def spool_uploads_beside_files() -> None:
-    """A rename needs one file system, and the usual place may be memory. Clears what killed processes left."""
+    """A rename needs one file system, and the usual place may be memory."""
     folder = settings.FILE_UPLOAD_TEMP_DIR
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(folder)
-    for draft in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - draft.stat().st_mtime > ABANDONED:
-                draft.unlink()
 
 
 if __name__ == "__main__":

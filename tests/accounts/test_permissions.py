@@ -56,7 +56,7 @@ def address(route: str, file: str = "file-x", batch: str = "batch_x", model: str
 
 
 def send(client: APIClient, method: str, path: str) -> Any:
-    return client.generic(method, path, b"{}", content_type="application/json")
+    return client.generic(method, path, "{}", content_type="application/json")
 
 
 def test_every_route_is_listed_here() -> None:

@@ -70,7 +70,7 @@ def test_only_batch_files_expire_by_themselves(api: APIClient) -> None:
 
 
 def test_an_expiry_can_be_chosen(api: APIClient) -> None:
-    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    expiry: dict[str, Any] = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     made = upload(api, **expiry).json()
     assert made["expires_at"] == made["created_at"] + 3600
 
@@ -113,8 +113,8 @@ def test_it_rejects_a_file_over_the_limit(api: APIClient, settings: Any) -> None
 
 
 def test_it_rejects_a_form_that_was_cut(api: APIClient) -> None:
-    head = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
-    head += b'Content-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{"custom_id": "a", "me'
+    head = '--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
+    head += 'Content-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{"custom_id": "a", "me'
     response = api.generic("POST", "/v1/files", head, content_type="multipart/form-data; boundary=b")
     refused(response)
     assert "closing boundary" in response.json()["error"]["message"]
@@ -225,7 +225,7 @@ def test_retrieve_and_delete(
     assert api.get(path).json()["id"] == file.uid
     with django_capture_on_commit_callbacks(execute=True):
         assert api.delete(path).json() == {"id": file.uid, "object": "file", "deleted": True}
-    assert not default_storage.exists(file.content.name)
+    assert not default_storage.exists(str(file.content))
     for response in (api.get(path), api.delete(path), api.get(f"{path}/content")):
         assert refused(response, 404) == ("id", "file_not_found")
 

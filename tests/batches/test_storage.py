@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
 
 from apps.batches import storage
 
@@ -68,6 +69,6 @@ def test_other_storages_work_by_configuration(settings: Any) -> None:
     memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
     settings.STORAGES = {**settings.STORAGES, "default": memory}
     stored = storage.write("project/file", [CONTENT])
-    assert storage.default_storage.open(stored.name).read() == CONTENT
+    assert default_storage.open(stored.name).read() == CONTENT
     storage.delete(stored.name)
-    assert not storage.default_storage.exists(stored.name)
+    assert not default_storage.exists(stored.name)
