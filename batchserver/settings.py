@@ -200,7 +200,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {  # a doorbell every few seconds is no news
         name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")
-    },
+    }
+    | {"channels_redis": {"level": "CRITICAL"}},  # a traceback every second while Redis is away; pages read on
 }
 
 UNFOLD = {

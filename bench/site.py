@@ -14,6 +14,7 @@ from typing import Any, Self
 import aiohttp
 import psutil
 
+from batchserver.embedded import run_dir
 from tests.stack.live import LiveStack
 
 FAKE_ENGINE = Path(__file__).resolve().parent.parent / "tests/fakes/engine/python"
@@ -55,7 +56,7 @@ class Site:
     @property
     def engine_socket(self) -> Path:
         """Where the engine of the only slot listens, once it runs."""
-        return next((self.var / "run").glob("gpu.*/engine.sock"))
+        return next(run_dir(self.var).glob("slot-*/engine.sock"))
 
     def upload(self, path: Path) -> str:
         form = aiohttp.FormData()

@@ -10,10 +10,10 @@ from django.db import models
 if TYPE_CHECKING:
     from apps.accounts.models import Project
 
-Row = TypeVar("Row", bound=models.Model, covariant=True)
+Row_co = TypeVar("Row_co", bound=models.Model, covariant=True)
 
 
-class TenantQuerySet(models.QuerySet[Row], Generic[Row]):
+class TenantQuerySet(models.QuerySet[Row_co], Generic[Row_co]):
     """Rows with a `project`. Whatever is not in the result does not exist for the asker (404, never 403)."""
 
     def of(self, project: Project) -> Self:

@@ -82,8 +82,8 @@ def _stop_workers(cursor: Any, batch_id: int) -> None:
 def _end_unfinished(cursor: Any, batch_id: int, code: str, message: str) -> None:
     """Give every line that never ran its error, and count it."""
     cursor.execute(
-        "INSERT INTO batches_result (batch_id, line, custom_id, failed, error_code, error_message, request_id, attempts,"
-        " latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens)"
+        "INSERT INTO batches_result (batch_id, line, custom_id, failed, error_code, error_message, request_id,"
+        " attempts, latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens)"
         " SELECT %(batch)s, line, custom_id, true, %(code)s, %(message)s, '', 0, 0, 0, 0, 0, 0 FROM"
         " (SELECT line, custom_id FROM batches_request WHERE batch_id = %(batch)s"
         " EXCEPT SELECT line, custom_id FROM batches_result WHERE batch_id = %(batch)s) AS unfinished"

@@ -97,6 +97,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
     passed.pop("VLLM_API_KEY", None)  # the engine would ask us for it; only we can reach its socket
     switches = {
         "HF_HUB_OFFLINE": "1",
+        "VLLM_RPC_BASE_PATH": str(spec.socket.parent),  # its sockets go away with the slot's folder
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",

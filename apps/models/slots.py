@@ -1,7 +1,9 @@
 """GPU slots: what one worker owns. A slot is "cpu", a GPU's index, or several joined ("0,1") for one large model."""
 
+import hashlib
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import pynvml
 
@@ -31,6 +33,10 @@ class Slot:
     def queue(self) -> str:
         """The Celery queue of this slot's one worker, also a file's name. Celery splits names at commas."""
         return self.key.replace(":", ".").replace(",", "+")
+
+    def folder(self, run_dir: Path) -> Path:
+        """Where its engine's sockets are; short, since a socket's path has little room."""
+        return run_dir / f"slot-{hashlib.sha256(self.key.encode()).hexdigest()[:6]}"
 
 
 def detect() -> list[str]:

@@ -143,14 +143,13 @@ class GpuWorker:
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
     """How vLLM is started for a model on a slot, with every adapter that rides on it."""
     adapters = tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
-    name = slot.queue
     return EngineSpec(
         python=settings.ENGINE_PYTHON,
         model=model.folder,
         served_name=model.name,
         runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
-        socket=_fresh_socket(settings.RUN_DIR / name),
-        log=settings.LOG_DIR / f"engine.{name}.log",
+        socket=_fresh_socket(slot.folder(settings.RUN_DIR)),
+        log=settings.LOG_DIR / f"engine.{slot.queue}.log",
         cwd=settings.BASE_DIR,
         device=slot.devices,
         max_model_len=model.max_model_len,
@@ -168,7 +167,7 @@ def concurrency(slot: Slot) -> int:
 
 
 def _fresh_socket(folder: Path) -> Path:
-    """A socket path in a folder of the slot's own, empty of what a killed engine left."""
+    """A socket's path in a folder that is the slot's own, emptied of what a killed engine left."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     return folder / "engine.sock"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from batchserver.secrets import file_secret
 
-RUN_DIR_MAX = 80  # characters, so that a socket's path stays below the kernel's limit of 107
+RUN_DIR_MAX = 55  # characters: a socket's path, vLLM's own with a UUID among them, has at most 107
 DATABASE = "batchserver"
 
 
