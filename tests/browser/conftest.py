@@ -58,10 +58,10 @@ def page(site: LiveStack, browser: Browser) -> Iterator[Page]:
     assert not wrong
 
 
-def sign_in(page: Page) -> None:
+def sign_in(page: Page, name: str = cast.NAME, password: str = cast.PASSWORD) -> None:
     page.goto("/admin/")
-    page.get_by_label("Username").fill(cast.NAME)
-    page.get_by_label("Password").fill(cast.PASSWORD)
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Running")).to_be_visible()
 

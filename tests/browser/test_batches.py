@@ -55,11 +55,16 @@ def test_it_works(start: Start, tmp_path: Path) -> None:
     assert [line["custom_id"] for line in lines] == [f"square-{number}" for number in range(1, LINES + 1)]
 
 
-def test_the_list_moves_too(start: Start) -> None:
-    page = start(LINES)
+def test_the_list_moves_too_and_cancels(start: Start) -> None:
+    page = start(2000)
     page.goto("/admin/batches/batch/")
-    bar = page.locator('tr:has([data-status]) [data-bar="completed"]').first
-    watch(page, bar, share(bar))
+    row = page.locator("tr:has([data-batch])").first
+    watch(page, row.locator('[data-bar="completed"]'), 0)
+    row.locator("input.action-select").check()
+    page.get_by_label("Select action to run").select_option("cancel")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("is being cancelled")).to_be_visible()
+    expect(page.locator("tr:has([data-status])").first.locator(".bs-pill")).to_have_text("cancelled")
 
 
 def test_it_pauses_resumes_and_cancels(start: Start) -> None:

@@ -73,7 +73,7 @@ def _find(batch: Batch, state: str, search: str, after: int) -> list[int]:
     if state in PLACES:
         wanted &= _places(batch, state, after)
     if state == "pending":
-        wanted &= ~Exists(Result.objects.filter(batch=batch, line=OuterRef("line")))
+        wanted &= Q(~Exists(Result.objects.filter(batch=batch, line=OuterRef("line"))))
     ended = state in ("completed", "failed")
     rows = Result.objects.filter(failed=state == "failed") if ended else Request.objects.all()
     return list(rows.filter(wanted).order_by("line").values_list("line", flat=True)[: PAGE + 1])
