@@ -77,11 +77,12 @@ class Reader:
     errors: list[LineError] = field(default_factory=list)
     model: str = ""
     """The model that the first valid line names; all others must name it too."""
+    model_line: int = 0
     count: int = 0
     inputs: int = 0
 
     def lines(self) -> Iterator[Line]:
-        """The valid lines, as long as there was no error: a batch with an error runs nothing."""
+        """The valid lines. A batch with an error runs none of them, but only together do they show every duplicate."""
         for number, raw in _split(self.file, self.limits.line_bytes):
             if len(self.errors) >= MAX_ERRORS:
                 return
@@ -94,8 +95,7 @@ class Reader:
                 self.errors.append(LineError(error.code, str(error), number, error.param))
                 if error.code in ("too_many_tasks", "invalid_encoding"):
                     return
-                continue
-            if not self.errors:
+            else:
                 yield line
         if self.count == 0:
             self.errors.append(LineError("empty_file", "The file holds no request: write one JSON object per line."))
@@ -114,16 +114,16 @@ class Reader:
             raise Rejected("invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters.", "custom_id")
         if "\0" in parsed.custom_id:
             raise Rejected("invalid_request", "custom_id must not hold a NUL character.", "custom_id")
-        self._check_body(bytes(parsed.body))
+        self._check_body(number, bytes(parsed.body))
         return Line(number, parsed.custom_id, text)
 
-    def _check_body(self, body: bytes) -> None:
+    def _check_body(self, number: int, body: bytes) -> None:
         try:
             checked = sampling.check(body, self.endpoint)
         except sampling.Refused as error:
             raise Rejected(error.code, str(error), error.param) from error
         if not self.model:
-            self.model = checked.model
+            self.model, self.model_line = checked.model, number
         if checked.model != self.model:
             message = f"All requests of a batch must name the same model; the first names {self.model!r}."
             raise Rejected("mismatched_model", message, "body.model")

@@ -74,7 +74,7 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
         while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
             _check_wanted(batch, keeper, held)
     errors = reader.errors + _duplicates(cursor, batch.pk)
-    model = _model(batch, reader.model, errors)
+    model = _model(batch, reader, errors)
     if errors or model is None:
         raise _Invalid(sorted(errors, key=lambda error: error.line or 0))
     return model, reader.count
@@ -127,19 +127,20 @@ def _duplicates(cursor: Any, batch_id: int) -> list[LineError]:
     ]
 
 
-def _model(batch: Batch, name: str, errors: list[LineError]) -> Model | None:
+def _model(batch: Batch, reader: Reader, errors: list[LineError]) -> Model | None:
     """The model that the lines name, if the batch may use it; otherwise one more error."""
+    name, line = reader.model, reader.model_line
     if not name:
         return None
     model = Model.objects.usable_by(batch.project).select_related("base").filter(name=name).first()
     allowed = batch.created_by is None or batch.created_by.allows_model(name)
     if model is None or not allowed:
         message = f"The model {name!r} does not exist or you do not have access to it."
-        errors.append(LineError("model_not_found", message, 1, "body.model"))
+        errors.append(LineError("model_not_found", message, line, "body.model"))
         return None
     if batch.endpoint not in model.endpoints:
         message = f"The model {name!r} does not serve {batch.endpoint}; it serves {', '.join(sorted(model.endpoints))}."
-        errors.append(LineError("invalid_request", message, 1, "body.model"))
+        errors.append(LineError("invalid_request", message, line, "body.model"))
     return model
 
 

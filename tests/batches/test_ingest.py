@@ -119,10 +119,11 @@ def test_it_rejects_too_many_embedding_inputs() -> None:
     assert (error.code, error.line, error.param) == ("too_many_tasks", 2, "body.input")
 
 
-def test_it_collects_errors_and_yields_nothing_after_the_first() -> None:
-    lines, errors, _ = read(request(1), b"x", request(3), b"y")
-    assert [line.number for line in lines] == [1]
-    assert [error.line for error in errors] == [2, 4]
+def test_it_collects_errors_and_goes_on() -> None:
+    lines, errors, reader = read(b"x", request(1), b"y", request(3))
+    assert [line.number for line in lines] == [2, 4]
+    assert [error.line for error in errors] == [1, 3]
+    assert reader.model_line == 2
 
 
 def test_it_stops_at_a_hundred_errors() -> None:

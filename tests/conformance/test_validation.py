@@ -106,10 +106,26 @@ def test_not_json_on_line_seven(site: Site) -> None:
 
 
 def test_every_error_is_told_in_the_order_of_lines(site: Site) -> None:
-    found = errors(site, [line(1), "{", line(1), changed(4, url="/v1/x"), line(5), changed(6, body=None), line(1)])
-    told = [(error.line, error.code) for error in found]
-    assert told == sorted(told)
-    assert {(2, "invalid_json_line"), (4, "invalid_url"), (6, "missing_required_parameter")} <= set(told)
+    nowhere = [asking(number, model="nowhere") for number in (1, 2)]
+    content: list[Line | str | bytes] = [
+        "{",
+        *nowhere,
+        nowhere[0],
+        "",
+        changed(4, url="/v1/x"),
+        line(5),
+        changed(6, body=None),
+        nowhere[1],
+    ]
+    assert [(error.line, error.code) for error in errors(site, content)] == [
+        (1, "invalid_json_line"),
+        (2, "model_not_found"),
+        (4, "duplicate_custom_id"),
+        (6, "invalid_url"),
+        (7, "mismatched_model"),
+        (8, "missing_required_parameter"),
+        (9, "duplicate_custom_id"),
+    ]
 
 
 def test_every_duplicate_is_told(site: Site) -> None:
