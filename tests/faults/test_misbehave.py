@@ -1,4 +1,4 @@
-"""An engine that misbehaves, a broker that forgets or stutters, workers that stop: nothing is lost, nothing is doubled."""
+"""An engine that misbehaves, a broker that forgets or stutters, workers that stop: nothing is lost or doubled."""
 
 import os
 import random

@@ -1,0 +1,257 @@
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from apps.core import guard, leases
+from apps.core.drain import Flag
+from apps.models import jobs, worker
+from apps.models.engine import Engine
+from apps.models.jobs import EngineHost, Job
+from apps.models.models import Engine as EngineRow
+from apps.models.models import Model
+from apps.models.services import register_model
+from apps.models.slots import Slot
+from apps.models.worker import GpuWorker
+from tests.models.engines import eventually
+from tests.stack.live import REPOSITORY
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SLOT = Slot("testhost", "cpu")
+
+
+class FakeKind:
+    """Work that lists jobs and notes who came to do them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Job] = []
+        self.ran: list[int] = []
+        self.act: Callable[[EngineHost], None] = lambda host: None
+
+    def add(self, model: Model, *, age: float = 0, priority: int = 0) -> None:
+        now = timezone.now()
+        since, deadline = now - timedelta(seconds=age), now + timedelta(days=1)
+        job = Job(kind="fake", model_id=model.pk, waiting=1, priority=priority, deadline=deadline, since=since)
+        self.waiting.append(job)
+
+    def backlog(self) -> list[Job]:
+        return list(self.waiting)
+
+    def run(self, model_id: int, host: EngineHost, keeper: leases.Keeper, window: int) -> None:
+        assert host.engine.healthy()
+        self.ran.append(model_id)
+        self.act(host)
+        self.waiting = [job for job in self.waiting if job.model_id != model_id]
+
+
+@pytest.fixture
+def kind(monkeypatch: pytest.MonkeyPatch) -> FakeKind:
+    kind = FakeKind()
+    monkeypatch.setattr(jobs, "_kinds", {"fake": kind})
+    return kind
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Flag:
+    flag = Flag()
+    monkeypatch.setattr(worker, "STOP", flag)
+    return flag
+
+
+@pytest.fixture
+def keeper() -> Iterator[leases.Keeper]:
+    keeper = leases.Keeper()
+    yield keeper
+    keeper.close()
+
+
+@pytest.fixture
+def held(keeper: leases.Keeper) -> leases.Held:
+    return claim(keeper)
+
+
+@pytest.fixture
+def gpu(
+    stop: Flag, kind: FakeKind, held: leases.Held, keeper: leases.Keeper, settings: Any, tmp_path: Path
+) -> Iterator[GpuWorker]:
+    settings.ENGINE_PYTHON = REPOSITORY / "tests/fakes/engine/python"
+    gpu = GpuWorker(SLOT, held, keeper)
+    yield gpu
+    gpu.close()
+
+
+def claim(keeper: leases.Keeper) -> leases.Held:
+    with connection.cursor() as cursor:
+        held = leases.claim(cursor, SLOT.key, "test")
+    assert held
+    keeper.add(held)
+    return held
+
+
+def broken(folder: Path, name: str = "broken") -> Model:
+    """A model whose engine does not start."""
+    folder = folder / name
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    model = register_model(name=name, path=folder)
+    (folder / "config.json").unlink()
+    return model
+
+
+def state() -> str:
+    return EngineRow.objects.get(slot=SLOT.key).state
+
+
+def processes(engine: Engine) -> set[int]:
+    return guard.family(engine.group.pgid)
+
+
+def test_it_works(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    assert state() == "stopped"
+    assert not gpu.step()
+    kind.add(model)
+    assert gpu.step()
+    assert (kind.ran, state()) == ([model.pk], "ready")
+    engine = gpu.engine
+    kind.add(model)
+    assert gpu.step()
+    assert gpu.engine is engine  # it stayed warm
+    gpu.close()
+    assert state() == "stopped"
+    assert not processes(engine)
+
+
+def test_it_swaps_engines_for_another_model(gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text("{}")
+    other = register_model(name="other", path=tmp_path / "other")
+    kind.add(model)
+    assert gpu.step()
+    first = gpu.engine
+    kind.add(other)
+    assert gpu.step()
+    assert kind.ran == [model.pk, other.pk]
+    assert not processes(first)
+
+
+def test_a_model_that_does_not_start_keeps_no_other_from_its_turn(
+    gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BACK_OFF", (30,))
+    kind.add(broken(tmp_path), age=100, priority=9)
+    kind.add(model)
+    assert not gpu.step()
+    assert state() == "failed"
+    assert "No config.json" in EngineRow.objects.get().message
+    assert gpu.step()
+    assert kind.ran == [model.pk]
+
+
+def test_it_tries_a_model_again_after_its_rest(
+    gpu: GpuWorker, kind: FakeKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BACK_OFF", (0, 0.5))
+    model = broken(tmp_path)
+    kind.add(model)
+    assert not gpu.step()
+    assert not gpu.step()
+    (tmp_path / "broken/config.json").write_text("{}")
+    assert not gpu.step()  # it rests
+    time.sleep(0.6)
+    assert gpu.step()
+    assert kind.ran == [model.pk]
+
+
+def test_it_notices_an_engine_that_died_while_it_waited(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    kind.add(model)
+    gpu.step()
+    first = gpu.engine
+    os.kill(first.group.pgid, signal.SIGKILL)
+    assert eventually(lambda: not first.alive())
+    kind.add(model)
+    assert gpu.step()
+    assert gpu.engine is not first
+    assert eventually(lambda: not processes(first))
+
+
+def test_it_replaces_an_engine_that_died_under_a_job(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    engines = []
+
+    def die(host: EngineHost) -> None:
+        engines.append(host.engine)
+        os.kill(max(processes(host.engine)), signal.SIGKILL)
+        assert eventually(lambda: not host.engine.alive())
+        assert host.restart()
+        assert host.engine.healthy()
+
+    kind.act = die
+    kind.add(model)
+    assert gpu.step()
+    assert gpu.engine is not engines[0]
+    assert not processes(engines[0])
+
+
+def test_it_reaps_what_a_killed_worker_left_behind(
+    gpu: GpuWorker, kind: FakeKind, keeper: leases.Keeper, model: Model
+) -> None:
+    kind.add(model)
+    gpu.step()
+    assert processes(gpu.engine)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_lease SET expires_at = '-infinity', owner = 'killed'")
+    heir = GpuWorker(SLOT, claim(keeper), keeper)
+    assert not processes(gpu.engine)
+    heir.close()
+
+
+def test_it_starts_no_engine_on_a_slot_that_was_lost(
+    gpu: GpuWorker, kind: FakeKind, held: leases.Held, model: Model
+) -> None:
+    with connection.cursor() as cursor:
+        leases.revoke(cursor, [held.key])
+    kind.add(model)
+    with pytest.raises(leases.Fenced):
+        gpu.step()
+    assert kind.ran == []
+    assert not processes(gpu.engine)
+
+
+def test_a_job_is_told_to_stop(gpu: GpuWorker, kind: FakeKind, model: Model, stop: Flag) -> None:
+    told: list[tuple[bool, bool]] = []
+
+    def look(host: EngineHost) -> None:
+        told.append((host.go_on(), host.must_stop()))
+        stop.set()
+        told.append((host.go_on(), host.must_stop()))
+
+    kind.act = look
+    kind.add(model)
+    gpu.step()
+    assert told == [(True, False), (False, True)]
+
+
+def test_a_job_goes_on_after_its_quantum_only_while_nobody_waits_longer(
+    gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path, settings: Any
+) -> None:
+    settings.MODEL_QUANTUM_SECONDS = 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text("{}")
+    other = register_model(name="other", path=tmp_path / "other")
+    told: list[tuple[bool, bool]] = []
+
+    def look(host: EngineHost) -> None:
+        told.append((host.go_on(), host.must_stop()))
+        kind.add(other, age=100)
+        told.append((host.go_on(), host.must_stop()))
+
+    kind.act = look
+    kind.add(model)
+    gpu.step()
+    assert told == [(True, False), (False, False)]
