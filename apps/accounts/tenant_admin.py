@@ -6,6 +6,7 @@ A superuser may do everything. Any other staff user needs no Django permission: 
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.admin import ShowFacets
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
@@ -61,6 +62,7 @@ class TenantAdmin(UnfoldModelAdmin):
     list_fullwidth = True
     list_per_page = 50
     list_filter_submit = True
+    show_facets = ShowFacets.NEVER  # it would count every choice of every filter
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

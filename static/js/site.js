@@ -33,6 +33,17 @@ new MutationObserver((changes) => {
   }
 }).observe(document, { subtree: true, childList: true, characterData: true });
 
+// Once its input is validated, a batch's page has lines to show.
+document.addEventListener("DOMContentLoaded", () => {
+  const progress = document.querySelector("#batch [data-batch]");
+  if (!progress) return;
+  new MutationObserver((changes) => {
+    const validated = changes.some((change) => change.oldValue === "validating");
+    if (!validated || progress.dataset.status !== "in_progress") return;
+    htmx.ajax("GET", location.href, { target: "#lines", select: "#lines", swap: "outerHTML" });
+  }).observe(progress, { attributeFilter: ["data-status"], attributeOldValue: true });
+});
+
 document.addEventListener("batch:final", () => {
   const busy = document.querySelector("input.action-select:checked, dialog[open]");
   if (!busy) setTimeout(() => location.reload(), 600);

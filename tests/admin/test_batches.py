@@ -13,6 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from apps.accounts.models import Project
 from apps.batches.admin.lines import PAGE, read_page
 from apps.batches.models import Batch, File
+from apps.models.models import Model
 from tests.admin.conftest import MakeBatch
 
 LIST = "/admin/batches/batch/"
@@ -104,6 +105,31 @@ def test_it_filters_lines_by_state_and_custom_id(make_batch: MakeBatch) -> None:
 @pytest.mark.parametrize("query", ["after=x", f"after={10**40}", "state=nonsense", "q=%00", "after=-1"])
 def test_it_survives_a_forged_query(curator: Client, make_batch: MakeBatch, query: str) -> None:
     assert curator.get(page(make_batch(3)) + f"?{query}").status_code == 200
+
+
+def test_it_filters_and_searches(curator: Client, make_batch: MakeBatch) -> None:
+    running, done = make_batch(), make_batch(2, completed=2, status="completed")
+    Batch.objects.filter(pk=done.pk).update(created_at="2026-01-05T12:00Z", metadata={"name": "spring"})
+    queries = [
+        "status__exact=completed",
+        f"project__id__exact={done.project_id}&status__exact=completed",
+        f"model__id__exact={done.model_id}&created_at_to=2026-01-05",
+        "created_at_from=2026-01-05&created_at_to=2026-01-05",
+        "q=spring",
+        f"q={done.uid}",
+    ]
+    for query in queries:
+        html = curator.get(f"{LIST}?{query}").content.decode()
+        assert (done.uid in html, running.uid in html) == (True, False), query
+    assert curator.get(f"{LIST}?created_at_from=soon").status_code == 200
+
+
+def test_filters_offer_only_what_the_user_may_see(outsider: Client, make_batch: MakeBatch) -> None:
+    batch = make_batch()
+    Model.objects.update(project=batch.project)
+    html = outsider.get(LIST).content.decode()
+    assert "test-model" not in html
+    assert f'value="{batch.project_id}"' not in html.partition("By project")[2]
 
 
 def test_it_asks_the_same_number_of_queries_for_any_number_of_rows(

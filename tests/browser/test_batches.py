@@ -36,6 +36,8 @@ def test_it_works(start: Start, tmp_path: Path) -> None:
     bar = page.locator('.bs-large [data-bar="completed"]')
     seen = watch(page, bar, 0)
     assert watch(page, bar, seen) > seen
+    expect(page.locator("#lines tbody tr")).to_have_count(50)  # fetched once the input was validated
+    assert page.evaluate("window.same")
     completed(page)  # the page loads itself anew at the end
     expect(page.locator("#lines tbody tr")).to_have_count(50)
 
