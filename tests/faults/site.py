@@ -262,7 +262,7 @@ def strike(site: Site, part: str, status: str, seed: int) -> Recovery:
     """Kill a part at a random moment of a batch's status, and see that the batch ends as if nothing had been."""
     chance = random.Random(f"{part} {status} {seed}")
     tag = f"{part}.{status}.{seed}.{time.time_ns()}"
-    lines = 10_000 if status == "validating" else 3_000
+    lines = 6_000 if status == "validating" else 3_000
     batch = site.submit(prompts(tag, lines))
     if status == "cancelling":
         site.wait_for(batch, ["in_progress"], done=chance.randrange(lines // 2))
