@@ -6,7 +6,6 @@ or forged message changes nothing.
 
 import logging
 import mmap
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Protocol
@@ -32,13 +31,6 @@ class Flag:
 
     def is_set(self) -> bool:
         return self._memory[0] == 1
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it is set, after at most so long."""
-        deadline = time.monotonic() + seconds
-        while not self.is_set() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return self.is_set()
 
 
 STOP = Flag()
@@ -71,14 +63,10 @@ def drain(slot: str, bell: str, start: Callable[[leases.Held, leases.Keeper], Wo
 
 
 def _claim(slot: str) -> leases.Held | None:
-    """The slot's lease. A killed owner's is free at once on its own machine, elsewhere after TTL seconds."""
-    for _ in range(leases.TTL + 1):
-        with connection.cursor() as cursor:
-            leases.free_dead(cursor)
-            held = leases.claim(cursor, slot, owner())
-        if held or STOP.wait(1.0):
-            return held
-    return None
+    """The slot's lease. A killed owner's is free at once on its own machine; elsewhere beat rings when it expired."""
+    with connection.cursor() as cursor:
+        leases.free_dead(cursor)
+        return leases.claim(cursor, slot, owner())
 
 
 def _step(worker: Worker) -> bool:
