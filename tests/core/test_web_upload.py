@@ -16,7 +16,7 @@ from django.conf import settings
 
 from apps.accounts.models import Project
 from apps.batches.models import File
-from tests.batches.cast import make_batch
+from tests.batches.cast import make_batch, make_file
 
 MIB = 1024**2
 UPLOAD = 100 * MIB
@@ -181,6 +181,19 @@ def test_it_survives_a_strange_charset(web: Web, key: str, charset: str) -> None
     headers = {"Content_Type": f"application/json; charset={charset}", "Authorization": f"Bearer {key}"}
     status, body = web.request("POST", "/v1/batches?a=b", b"{}", **headers)
     assert (status, json.loads(body)["error"]["code"]) == (400, "missing_required_parameter")
+
+
+def test_it_survives_clients_that_do_not_read(web: Web, project: Project, key: str) -> None:
+    """More slow downloads than the pool has connections keep nobody from the database."""
+    file = make_file(project, b"x" * 16 * MIB)
+    downloads = [web.connect() for _ in range(20)]
+    for download in downloads:
+        download.request("GET", f"/v1/files/{file.uid}/content", headers={"Authorization": f"Bearer {key}"})
+    for download in downloads:
+        assert download.getresponse().status == 200
+    began = time.monotonic()
+    assert web.request("GET", "/v1/models", Authorization=f"Bearer {key}")[0] == 200
+    assert time.monotonic() - began < 3
 
 
 def test_it_stops_within_five_seconds_with_an_open_stream(web: Web, project: Project, key: str) -> None:

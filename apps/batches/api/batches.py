@@ -25,7 +25,7 @@ from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
-from apps.core.api.streaming import stream
+from apps.core.api.streaming import respond, stream
 from apps.core.api.views import find
 from apps.core.db import connect
 from apps.core.errors import Conflict
@@ -167,11 +167,8 @@ class BatchOutputView(ProjectView):
     def get(self, request: Request, batch_id: str) -> StreamingHttpResponse:
         failed = validated_query(OutputQuery, request)["failed"]
         batch = find(Batch.objects.of(self.project), batch_id, "batch")
-        return StreamingHttpResponse(
-            stream(lambda: _lines(batch, failed)),
-            content_type="application/jsonl",
-            headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
-        )
+        headers = {"Content-Type": "application/jsonl", "Cache-Control": "no-store"}
+        return respond(stream(lambda: _lines(batch, failed)), headers)
 
 
 def _lines(batch: Batch, failed: bool) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
+from apps.core.api.streaming import respond
 from apps.core.api.views import find
 
 
@@ -96,21 +97,17 @@ class FileContentView(ProjectView):
         etag = f'"{file.sha256}"'
         wanted = _wanted_range(request, file, etag)
         part = wanted or ranges.ByteRange(0, file.bytes)
-        response = StreamingHttpResponse(
-            storage.open_range(str(file.content), part.start, part.end),
-            status=206 if wanted else 200,
-            content_type="application/octet-stream",
-            headers={
-                "Content-Length": str(part.end - part.start),
-                "Content-Disposition": str(content_disposition_header(True, file.filename)),
-                "Accept-Ranges": "bytes",
-                "ETag": etag,
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(part.end - part.start),
+            "Content-Disposition": str(content_disposition_header(True, file.filename)),
+            "Accept-Ranges": "bytes",
+            "ETag": etag,
+        }
         if wanted:
-            response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{file.bytes}"
-        return response
+            headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{file.bytes}"
+        chunks = storage.open_range(str(file.content), part.start, part.end)
+        return respond(chunks, headers, status=206 if wanted else 200)
 
 
 def _wanted_range(request: Request, file: File, etag: str) -> ranges.ByteRange | None:

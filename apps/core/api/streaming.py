@@ -5,8 +5,16 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from django.db import connection
+from django.http import StreamingHttpResponse
 
 CHUNK = 256 * 1024  # bytes handed to the server at a time
+
+
+def respond(chunks: AsyncIterator[bytes], headers: dict[str, str], *, status: int = 200) -> StreamingHttpResponse:
+    """A streamed answer. The view's database connection goes back to the pool now, not when the client has read all."""
+    if not connection.in_atomic_block:
+        connection.close()
+    return StreamingHttpResponse(chunks, status=status, headers=headers)
 
 
 async def stream(source: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
