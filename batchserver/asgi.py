@@ -7,18 +7,27 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
+from django.urls import re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
 django_application = get_asgi_application()  # loads the apps, which the imports below need
 
-from apps.core.api.body_limit import App, BodyLimit  # noqa: E402
+from apps.core.api.body_limit import App, BodyLimit, Receive, Scope, Send  # noqa: E402
 from apps.core.api.charset import Utf8  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
 
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Any other WebSocket path; Channels would log a traceback."""
+    await send({"type": "websocket.close"})
+
+
 application = ProtocolTypeRouter(
     {
         "http": BodyLimit(Utf8(cast(App, django_application)), limit_of),
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": AllowedHostsOriginValidator(
+            AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", refuse)]))
+        ),
     }
 )

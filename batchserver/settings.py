@@ -199,8 +199,10 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {  # a doorbell every few seconds is no news
-        name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")
+    "loggers": {  # doorbells, sockets that come and go, and clients' mistakes are no news
+        **{name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")},
+        "uvicorn.error": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
     }
     | {"channels_redis": {"level": "CRITICAL"}},  # a traceback every second while Redis is away; pages read on
 }

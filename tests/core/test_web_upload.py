@@ -196,6 +196,19 @@ def test_it_survives_clients_that_do_not_read(web: Web, project: Project, key: s
     assert time.monotonic() - began < 3
 
 
+def test_it_rejects_an_unknown_socket_quietly(web: Web) -> None:
+    status, _ = web.request(
+        "GET",
+        "/ws/none",
+        Connection="Upgrade",
+        Upgrade="websocket",
+        Sec_WebSocket_Version="13",
+        Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+        Origin=f"http://127.0.0.1:{web.port}",
+    )
+    assert status == 403
+
+
 def test_it_stops_within_five_seconds_with_an_open_stream(web: Web, project: Project, key: str) -> None:
     batch = make_batch(project)
     connection = web.connect()
