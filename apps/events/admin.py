@@ -9,6 +9,8 @@ from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter, moment
 from apps.events.models import Event
 from apps.events.services import replay
 
+LABELS = {"delivered": "success", "waiting": "info", "retrying": "warning", "given up": "danger"}
+
 
 @admin.register(Event)
 class EventAdmin(TenantAdmin):
@@ -37,10 +39,12 @@ class EventAdmin(TenantAdmin):
     def subject(self, event: Event) -> str:
         return str(event.data.get("id", ""))
 
-    @display(description="Delivery", label={"delivered": "success", "waiting": "info", "retrying": "warning"})
+    @display(description="Delivery", label=LABELS)
     def state(self, event: Event) -> str:
         if event.delivered_at:
             return "delivered"
+        if event.next_attempt_at is None:
+            return "given up"
         return "retrying" if event.attempts else "waiting"
 
     @admin.action(description="Deliver again", permissions=["replay"])
