@@ -1,7 +1,7 @@
 """The site as one ASGI application: HTTP by Django, WebSockets by Channels."""
 
 import os
-from typing import cast
+from typing import Any, cast
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -27,7 +27,7 @@ application = ProtocolTypeRouter(
     {
         "http": BodyLimit(Utf8(cast(App, django_application)), limit_of),
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", refuse)]))
+            AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse))]))
         ),
     }
 )
