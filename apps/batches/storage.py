@@ -59,12 +59,15 @@ def delete(name: str) -> None:
 
 
 def open_range(name: str, start: int, end: int) -> AsyncIterator[bytes]:
-    """The bytes from `start` up to, not including, `end`."""
-    return stream(partial(_read, name, start, end))
+    """The bytes from `start` up to, not including, `end`, even if the file is deleted meanwhile.
+
+    Raises `FileNotFoundError`.
+    """
+    return stream(partial(_read, default_storage.open(name, "rb"), start, end))
 
 
-def _read(name: str, start: int, end: int) -> Iterator[bytes]:
-    with default_storage.open(name, "rb") as file:
+def _read(file: File[bytes], start: int, end: int) -> Iterator[bytes]:
+    with file:
         file.seek(start)
         while start < end and (block := file.read(min(BLOCK, end - start))):
             start += len(block)

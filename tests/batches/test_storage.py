@@ -46,6 +46,15 @@ async def test_a_reader_may_leave_early() -> None:
     await blocks.aclose()  # type: ignore[attr-defined] # it is a generator
 
 
+async def test_a_reader_keeps_what_it_opened() -> None:
+    storage.write("file", [CONTENT])
+    blocks = storage.open_range("file", 0, len(CONTENT))
+    storage.delete("file")
+    assert b"".join([block async for block in blocks]) == CONTENT
+    with pytest.raises(FileNotFoundError):
+        storage.open_range("file", 0, 1)
+
+
 def test_writing_again_replaces(folder: Path) -> None:
     storage.write("file", [b"old"])
     storage.write("file", [b"new"])

@@ -106,7 +106,10 @@ class FileContentView(ProjectView):
         }
         if wanted:
             headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{file.bytes}"
-        chunks = storage.open_range(str(file.content), part.start, part.end)
+        try:
+            chunks = storage.open_range(str(file.content), part.start, part.end)
+        except FileNotFoundError as error:  # it was deleted a moment ago
+            raise ApiError(404, f"No such file: {file_id}", "file_not_found", "id") from error
         return respond(chunks, headers, status=206 if wanted else 200)
 
 
