@@ -156,9 +156,15 @@ class Site:
         while time.monotonic() < deadline:
             rows = self.query("SELECT owner, process_group FROM core_lease WHERE key LIKE %s", f"gpu:%:{devices}")
             if rows and rows[0][1] and not is_dead(rows[0][0]):
-                return int(rows[0][0].split()[0].rpartition(":")[2]), int(rows[0][1].split()[2])
+                engine = int(rows[0][1].split()[2])
+                if children_of(engine):
+                    return int(rows[0][0].split()[0].rpartition(":")[2]), engine
             time.sleep(0.05)
         raise AssertionError(f"nobody owns slot {devices}")
+
+    def warm(self) -> None:
+        """Have the engine running: after a fault it starts with the next work."""
+        self.follow(self.submit(prompts("warm", 20)), 60)
 
     def kill(self, part: str, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid(part), number)
@@ -262,6 +268,8 @@ def strike(site: Site, part: str, status: str, seed: int) -> Recovery:
     """Kill a part at a random moment of a batch's status, and see that the batch ends as if nothing had been."""
     chance = random.Random(f"{part} {status} {seed}")
     tag = f"{part}.{status}.{seed}.{time.time_ns()}"
+    if part in ("gpu-child", "engine-api", "engine-core"):
+        site.warm()
     lines = 6_000 if status == "validating" else 3_000
     batch = site.submit(prompts(tag, lines))
     if status == "cancelling":

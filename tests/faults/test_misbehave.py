@@ -23,7 +23,7 @@ LINES = 3_000
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two GPU slots: what one loses, the other takes."""
     with Site(tmp_path_factory.mktemp("site"), GPU_SLOTS="0;1", REQUEST_ATTEMPTS="3") as site:
-        site.follow(site.submit(prompts("warm", 100)), 60)
+        site.warm()
         yield site
 
 
