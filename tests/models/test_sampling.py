@@ -13,7 +13,7 @@ def check(endpoint: str = CHAT, **body: Any) -> sampling.Checked:
 
 
 def test_it_works() -> None:
-    body: dict[str, Any] = {"n": 8, "logprobs": True, "top_logprobs": 20, "stop": ["a"], "max_tokens": 16, "unknown": {"x": 1}}
+    body: dict[str, Any] = {"n": 8, "logprobs": True, "top_logprobs": 20, "stop": ["a"], "unknown": {"x": 1}}
     assert check(**body) == sampling.Checked("m", 0)
 
 
