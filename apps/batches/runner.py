@@ -42,12 +42,11 @@ log = logging.getLogger(__name__)
 
 
 class Runner:
-    """One turn of one model on one engine."""
+    """One turn on one engine: lines for its model and the adapters that it serves."""
 
     def __init__(
         self,
         *,
-        model_id: int,
         host: EngineHost,
         keeper: Keeper,
         window: int,
@@ -55,7 +54,7 @@ class Runner:
         on_progress: Callable[[set[str]], Awaitable[None]],
     ) -> None:
         """`window` lines are kept in flight; `on_progress` is told the batches whose counts have changed."""
-        self._model_id, self._host, self._keeper, self._window = model_id, host, keeper, window
+        self._host, self._keeper, self._window = host, keeper, window
         self._new_client, self._on_progress = client, on_progress
         self._ledger, self._thread = Ledger(), ThreadPoolExecutor(1, "ledger")
         self._shards: dict[int, Shard] = {}  # ours, with lines that are not written yet
@@ -99,10 +98,11 @@ class Runner:
                 return
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), IDLE_SECONDS)
+                async with asyncio.timeout(IDLE_SECONDS):  # wait_for may swallow a cancellation
+                    await self._changed.wait()
 
     async def _take_shard(self) -> None:
-        shard = await self._in_thread(lambda: self._ledger.take_shard(self._model_id))
+        shard = await self._in_thread(partial(self._ledger.take_shard, self._host.engine.served))
         if shard is None:
             return
         self._keeper.add(shard.held)
@@ -198,7 +198,8 @@ class Runner:
     async def _write_outcomes(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):  # wait_for may swallow a cancellation
+                    await self._due.wait()
             self._due.clear()
             await self._flush()
             self._pump()
