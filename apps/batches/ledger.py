@@ -5,7 +5,7 @@ has one result, and the shard's counts change in the same transaction.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,7 +31,7 @@ FROM batches_shard s
 JOIN batches_batch b ON b.id = s.batch_id
 JOIN models_model m ON m.id = b.model_id
 LEFT JOIN core_lease l ON l.key = 'shard:' || s.id
-WHERE {RUNNABLE} AND coalesce(m.base_id, m.id) = %s AND s.lines > s.completed + s.failed
+WHERE {RUNNABLE} AND m.name = ANY(%s) AND s.lines > s.completed + s.failed
 AND (l.key IS NULL OR l.expires_at < clock_timestamp())
 ORDER BY b.priority DESC, b.id, s.id LIMIT {CANDIDATES}
 """  # noqa: S608 - constants only
@@ -92,10 +92,10 @@ class Ledger:
     def __init__(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
 
-    def take_shard(self, model_id: int) -> Shard | None:
-        """Lease the next shard for the model's engine, in order of priority and age; None when there is none."""
+    def take_shard(self, models: Collection[str]) -> Shard | None:
+        """Lease the next shard for one of these models, in order of priority and age; None when there is none."""
         with self._transaction() as cursor:
-            cursor.execute(NEXT_SHARDS, (model_id,))
+            cursor.execute(NEXT_SHARDS, (list(models),))
             for shard_id, batch, uid, first, last, endpoint in cursor.fetchall():
                 held = leases.claim(cursor, f"shard:{shard_id}", owner())
                 if held is None:

@@ -43,10 +43,8 @@ class BatchKind:
             if row["engine_model"] is not None
         ]
 
-    def run(self, model_id: int, host: EngineHost, keeper: Keeper, window: int) -> None:
-        Runner(
-            model_id=model_id, host=host, keeper=keeper, window=window, client=_client, on_progress=_tell_watchers
-        ).run()
+    def run(self, host: EngineHost, keeper: Keeper, window: int) -> None:
+        Runner(host=host, keeper=keeper, window=window, client=_client, on_progress=_tell_watchers).run()
 
 
 async def _tell_watchers(batches: set[str]) -> None:

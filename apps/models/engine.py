@@ -62,6 +62,7 @@ class Engine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
+        self.adapters = frozenset(spec.adapters)
         self._process = ManagedProcess(
             command(spec), name=f"engine of {spec.served_name}", env=environment(spec, os.environ),
             cwd=spec.cwd, log=spec.log,
@@ -100,13 +101,20 @@ class Engine:
             return self.alive() and self._request("GET", "/health", timeout=HEALTH_SECONDS)[0] == 200
         return False
 
+    @property
+    def served(self) -> frozenset[str]:
+        """The names that requests may ask for: the model's and its loaded adapters'."""
+        return frozenset({self.spec.served_name, *(adapter.name for adapter in self.adapters)})
+
     def load_adapter(self, adapter: Adapter) -> None:
         """Serve `adapter` under its name from now on. Raises AdapterRefused, OSError."""
         self._change_adapter("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)})
+        self.adapters |= {adapter}
 
     def unload_adapter(self, name: str) -> None:
         """Serve it no more. Raises AdapterRefused, OSError."""
         self._change_adapter("unload", {"lora_name": name})
+        self.adapters = frozenset(adapter for adapter in self.adapters if adapter.name != name)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no request runs or waits in the engine. False when some do after `timeout` seconds."""

@@ -43,8 +43,8 @@ class Kind(Protocol):
     def backlog(self) -> list[Job]:
         """Everything that waits for an engine now."""
 
-    def run(self, model_id: int, host: EngineHost, keeper: Keeper, window: int) -> None:
-        """Work on this model's jobs, `window` requests in flight, until none is left or the host says no."""
+    def run(self, host: EngineHost, keeper: Keeper, window: int) -> None:
+        """Work on what the engine serves, `window` requests in flight, until none is left or the host says no."""
 
 
 _kinds: dict[str, Kind] = {}

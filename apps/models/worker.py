@@ -1,5 +1,6 @@
 """A GPU worker: keeps one engine warm on its slot and gives it the plan's next job."""
 
+import json
 import logging
 import shutil
 import time
@@ -13,12 +14,13 @@ from apps.core import leases
 from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import jobs, plan
-from apps.models.engine import Adapter, Engine, EngineFailed, EngineSpec
+from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed, EngineSpec
 from apps.models.models import Engine as EngineRow
 from apps.models.models import Model
 from apps.models.slots import Slot
 
 BACK_OFF = (0, 2, 5, 15, 30, 60)  # seconds that a model rests after its first, second … start that failed
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
 STOP_SECONDS = 8.0
 REAP_SECONDS = 5.0
 
@@ -48,7 +50,7 @@ class GpuWorker:
         if job is None or not self._serve(job.model_id):
             return False
         self._show(EngineRow.State.BUSY)
-        jobs.kind(job.kind).run(job.model_id, self, self._keeper, concurrency(self._slot))
+        jobs.kind(job.kind).run(self, self._keeper, concurrency(self._slot))
         if self._model:
             self._show(EngineRow.State.READY)
         return True
@@ -61,7 +63,7 @@ class GpuWorker:
         return STOP.is_set() or self._keeper.lost(self._held)
 
     def go_on(self) -> bool:
-        return not self.must_stop() and not self._swap_is_due()
+        return not self.must_stop() and not self._swap_is_due() and not self._adapter_is_new()
 
     def restart(self) -> bool:
         """A new engine in place of one that died."""
@@ -86,6 +88,10 @@ class GpuWorker:
         self._turn_began = time.monotonic()
         return chosen is not None and chosen.model_id != self._resident
 
+    def _adapter_is_new(self) -> bool:
+        """One that was registered since is loaded between two turns."""
+        return Model.objects.filter(base=self._resident).exclude(name__in=self.engine.served).exists()
+
     def _backlog(self) -> list[jobs.Job]:
         """Without models that rest, so that one that does not start keeps no other from its turn."""
         now = time.monotonic()
@@ -93,20 +99,30 @@ class GpuWorker:
 
     def _serve(self, model_id: int) -> bool:
         """Make the model's engine ours to use; False when it does not start (the plan comes back to it)."""
-        if self._resident == model_id:
+        model = Model.objects.prefetch_related("adapters").get(pk=model_id)
+        if self._resident == model_id and self._adapt(model):
             return True
         self._stop_engine()
-        model = Model.objects.prefetch_related("adapters").get(pk=model_id)
         self._show(EngineRow.State.STARTING, model=model)
         try:
             self._start(model)
-        except (EngineFailed, OSError) as error:
+        except (EngineFailed, OSError, ValueError) as error:  # the last two: an adapter's folder is broken
             self._failed(str(error), model)
             return False
         self._failures.pop(model_id, None)
         self._turn_began = time.monotonic()
         self._show(EngineRow.State.READY)
         return True
+
+    def _adapt(self, model: Model) -> bool:
+        """Load the adapters that the running engine lacks. False when it cannot: another engine must."""
+        lacking = set(_adapters(model)) - self.engine.adapters
+        try:
+            for adapter in lacking if self.engine.spec.adapters else ():
+                self.engine.load_adapter(adapter)
+        except (AdapterRefused, OSError) as error:
+            log.warning("%s: %s", self._slot.key, error)
+        return not set(_adapters(model)) - self.engine.adapters
 
     def _start(self, model: Model) -> None:
         self.engine = Engine(spec_for(model, self._slot))
@@ -142,7 +158,7 @@ class GpuWorker:
 
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
     """How vLLM is started for a model on a slot, with every adapter that rides on it."""
-    adapters = tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
+    adapters = _adapters(model)
     return EngineSpec(
         python=settings.ENGINE_PYTHON,
         model=model.folder,
@@ -157,8 +173,19 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
         tensor_parallel=len(slot.devices.split(",")),
         max_loras=max(len(adapters), 1),
+        max_lora_rank=max(map(_rank, adapters), default=LORA_RANKS[0]),
         adapters=adapters,
     )
+
+
+def _adapters(model: Model) -> tuple[Adapter, ...]:
+    return tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
+
+
+def _rank(adapter: Adapter) -> int:
+    """The least rank of vLLM's that the adapter fits in."""
+    rank = json.loads((adapter.path / "adapter_config.json").read_text()).get("r", 0)
+    return next((allowed for allowed in LORA_RANKS if allowed >= rank), LORA_RANKS[-1])
 
 
 def concurrency(slot: Slot) -> int:

@@ -40,7 +40,7 @@ def answered(line: Line, *, failed: bool = False) -> Outcome:
 
 
 def take(ledger: Ledger, model: Model) -> Taken:
-    shard = ledger.take_shard(model.pk)
+    shard = ledger.take_shard([model.name])
     assert shard is not None
     return shard
 
@@ -101,7 +101,7 @@ def test_it_takes_shards_by_priority_then_by_age(ledger: Ledger, project: Projec
     urgent = make_running(project, model, lines=1, priority=5)
     taken = [take(ledger, model).batch for _ in range(4)]
     assert taken == [urgent.pk, old.pk, old.pk, new.pk]
-    assert ledger.take_shard(model.pk) is None
+    assert ledger.take_shard([model.name]) is None
 
 
 def test_it_passes_over_lines_that_were_answered(ledger: Ledger, project: Project, model: Model) -> None:
@@ -114,7 +114,7 @@ def test_it_passes_over_lines_that_were_answered(ledger: Ledger, project: Projec
 def test_it_takes_again_what_was_released_or_has_expired(ledger: Ledger, project: Project, model: Model) -> None:
     make_running(project, model, lines=4)
     first = take(ledger, model)
-    assert ledger.take_shard(model.pk) is None
+    assert ledger.take_shard([model.name]) is None
     ledger.release([first.held])
     second = take(ledger, model)
     assert second.held.epoch != first.held.epoch
@@ -139,15 +139,17 @@ def test_it_leaves_batches_alone_that_may_not_run(
     batch = make_running(project, model)
     assert ledger.runnable([batch.pk]) == {batch.pk}
     Batch.objects.filter(pk=batch.pk).update(**change)
-    assert ledger.take_shard(model.pk) is None
+    assert ledger.take_shard([model.name]) is None
     assert ledger.runnable([batch.pk]) == set()
 
 
 def test_it_serves_adapters_with_their_base(ledger: Ledger, project: Project, model: Model) -> None:
     adapter = Model.objects.create(name="adapter", path=model.path, base=model, runner=model.runner)
     batch = make_running(project, adapter)
-    assert ledger.take_shard(adapter.pk) is None
-    assert take(ledger, model).batch == batch.pk
+    assert ledger.take_shard([model.name]) is None
+    shard = ledger.take_shard([model.name, adapter.name])
+    assert shard is not None
+    assert shard.batch == batch.pk
 
 
 def test_it_survives_a_batch_that_is_deleted_under_its_hands(ledger: Ledger, project: Project, model: Model) -> None:

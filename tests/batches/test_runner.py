@@ -52,9 +52,7 @@ class Run:
     def __init__(self, model: Model, lender: Lender, keeper: leases.Keeper) -> None:
         self.error: BaseException | None = None
         self.told: set[str] = set()
-        self.runner = Runner(
-            model_id=model.pk, host=lender, keeper=keeper, window=WINDOW, client=_client, on_progress=self._tell
-        )
+        self.runner = Runner(host=lender, keeper=keeper, window=WINDOW, client=_client, on_progress=self._tell)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 

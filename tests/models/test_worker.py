@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import time
@@ -44,8 +45,9 @@ class FakeKind:
     def backlog(self) -> list[Job]:
         return list(self.waiting)
 
-    def run(self, model_id: int, host: EngineHost, keeper: leases.Keeper, window: int) -> None:
+    def run(self, host: EngineHost, keeper: leases.Keeper, window: int) -> None:
         assert host.engine.healthy()
+        model_id = Model.objects.get(name=host.engine.spec.served_name).pk
         self.ran.append(model_id)
         self.act(host)
         self.waiting = [job for job in self.waiting if job.model_id != model_id]
@@ -95,6 +97,12 @@ def claim(keeper: leases.Keeper) -> leases.Held:
     return held
 
 
+def adapter_folder(folder: Path, *, rank: int) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return folder
+
+
 def broken(folder: Path, name: str = "broken") -> Model:
     """A model whose engine does not start."""
     folder = folder / name
@@ -126,6 +134,36 @@ def test_it_works(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
     gpu.close()
     assert state() == "stopped"
     assert not processes(engine)
+
+
+def test_it_serves_adapters_as_they_are_registered(
+    gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path
+) -> None:
+    kind.add(model)
+    assert gpu.step()
+    plain = gpu.engine
+    register_model(name="first", path=adapter_folder(tmp_path / "first", rank=20), base=model)
+    assert not gpu.go_on()  # the turn ends, so that the adapter gets in
+    kind.add(model)
+    assert gpu.step()
+    assert gpu.engine is not plain  # an engine that started without adapters takes none
+    assert gpu.engine.spec.max_lora_rank == 32
+    with_adapters = gpu.engine
+    register_model(name="second", path=adapter_folder(tmp_path / "second", rank=8), base=model)
+    kind.add(model)
+    assert gpu.step()
+    assert gpu.engine is with_adapters
+    assert gpu.engine.served == {model.name, "first", "second"}
+    assert gpu.go_on()
+
+
+def test_it_survives_an_adapter_that_is_broken(gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path) -> None:
+    folder = adapter_folder(tmp_path / "first", rank=8)
+    register_model(name="first", path=folder, base=model)
+    (folder / "adapter_config.json").write_text("{")
+    kind.add(model)
+    assert not gpu.step()
+    assert state() == "failed"
 
 
 def test_it_swaps_engines_for_another_model(gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path) -> None:
