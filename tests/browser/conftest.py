@@ -19,9 +19,9 @@ PATIENCE = 30_000  # milliseconds
 Start = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, else Playwright's own."""
+    """Debian's Chromium, else Playwright's own. Not longer than a module: Playwright's event loop is in others' way."""
     with sync_playwright() as playwright:
         program = DEBIAN if DEBIAN.exists() else Path(playwright.chromium.executable_path)
         if not program.exists():
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     """Asks for the browser first: without one there is no need to start a site."""
     engine = REPOSITORY / "tests/fakes/engine/python"

@@ -36,7 +36,7 @@ def test_it_works(site: LiveStack) -> None:
     assert answers(f"{site.web_url}/healthz")
     assert answers(f"{site.base_url.removesuffix('/v1')}/healthz")
     assert site.names() == {"postgres", "valkey", "web", "control", "gpu-cpu", "beat"}
-    assert all((site.var / "log" / f"{name}.log").exists() for name in ("postgres", "migrate", "web", "up"))
+    assert all((site.var / "log" / f"{name}.log").exists() for name in ("postgres", "migrate", "up"))
 
 
 def test_every_line_of_its_log_says_which_process_it_is_from(site: LiveStack) -> None:
