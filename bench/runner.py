@@ -10,11 +10,6 @@ from bench.site import Site, write_batch
 RUNS = 5
 LINES = 30_000
 WINDOW = 256
-PACE = """
-from apps.batches.models import Batch
-batch = Batch.objects.get(uid={uid!r})
-print("SECONDS", (batch.finalizing_at - batch.in_progress_at).total_seconds())
-"""
 
 
 def run() -> list[Figure]:
@@ -26,9 +21,7 @@ def run() -> list[Figure]:
         for _ in range(RUNS):
             uid = site.create(site.upload(path))
             site.wait(uid, every=0.5)
-            answer = site.stack.manage("shell", "-c", PACE.format(uid=uid))
-            seconds = next(line.split()[1] for line in answer.stdout.splitlines() if line.startswith("SECONDS"))
-            ours.append(LINES / float(seconds))
+            ours.append(LINES / site.seconds(uid, "in_progress_at", "finalizing_at"))
             bare.append(LINES / client.run(site.engine_socket, path, window=WINDOW))
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     return [
