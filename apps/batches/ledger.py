@@ -143,7 +143,7 @@ class Ledger:
         """A cursor whose transaction commits at the end; a broken connection is made anew the next time."""
         if self._connection is None or self._connection.closed:
             self._connection = connect()
-            self._connection.prepare_threshold = None  # a plan kept from when a table was small is ruinous later
+            self._connection.prepare_threshold = None  # no kept plans: the tables grow under them
         with self._connection.transaction(), self._connection.cursor() as cursor:
             yield cursor
 
