@@ -124,7 +124,13 @@ DATABASES = {
         **_database,
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"tcp_user_timeout": 15_000, **_database.get("OPTIONS", {}), "pool": _pool},
+        "OPTIONS": {
+            "tcp_user_timeout": 15_000,
+            # A process that was stopped within a transaction holds its locks no longer than its leases.
+            "options": "-c idle_in_transaction_session_timeout=10s",
+            **_database.get("OPTIONS", {}),
+            "pool": _pool,
+        },
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -19,7 +19,6 @@ SETTINGS = {
     "max_connections": "200",
     "max_wal_size": "2GB",
     # Against writers that died in the middle; a running COPY or query never counts as idle.
-    "idle_in_transaction_session_timeout": "60s",
     "client_connection_check_interval": "5s",
     "log_checkpoints": "off",
 }

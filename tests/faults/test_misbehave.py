@@ -115,12 +115,14 @@ def test_it_gives_a_stopped_worker_s_work_away_at_once(site: Site) -> None:
     assert assert_sound(site, batch, tag="term", lines=8_000, slots=2) == 0
 
 
-def test_it_fences_a_worker_that_was_frozen(site: Site) -> None:
+@pytest.mark.parametrize("within_a_transaction", [False, True], ids=["anywhere", "within a transaction"])
+def test_it_fences_a_worker_that_was_frozen(site: Site, within_a_transaction: bool) -> None:
     """For two lives of a lease: the other worker takes its shards and ends the batch; its late answers are refused."""
-    batch = site.submit(prompts("frozen", 12_000))
+    tag = f"frozen{within_a_transaction:d}"
+    batch = site.submit(prompts(tag, 12_000))
     frozen, _ = site.slot("0")
     site.wait_for(batch, ["in_progress"], done=3_000)
-    os.kill(frozen, signal.SIGSTOP)
+    freeze(site, frozen, within_a_transaction=within_a_transaction)
     began = time.monotonic()
     try:
         standstill = site.follow(batch, 60)
@@ -130,8 +132,25 @@ def test_it_fences_a_worker_that_was_frozen(site: Site) -> None:
     time.sleep(3)  # it has something to say
     print(f"\nfrozen: stood still {standstill:.2f} s")
     assert standstill <= BACK_SECONDS
-    assert_sound(site, batch, tag="frozen", lines=12_000, slots=2)
+    assert_sound(site, batch, tag=tag, lines=12_000, slots=2)
     assert site.slot("0")[0] == frozen
-    after = site.submit(prompts("thawed", LINES))
+    after = site.submit(prompts(f"thawed{within_a_transaction:d}", LINES))
     site.follow(after, 60)
-    assert_sound(site, after, tag="thawed", lines=LINES, slots=2)
+    assert_sound(site, after, tag=f"thawed{within_a_transaction:d}", lines=LINES, slots=2)
+
+
+def freeze(site: Site, pid: int, *, within_a_transaction: bool) -> None:
+    """Stop the process; if asked for, at a moment when it holds locks in the database."""
+    idle = "SELECT xact_start FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    for _ in range(500):
+        os.kill(pid, signal.SIGSTOP)
+        if not within_a_transaction:
+            return
+        time.sleep(0.02)
+        before = set(site.query(idle))
+        time.sleep(0.1)
+        if before & set(site.query(idle)):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.013)
+    raise AssertionError("The worker was never caught within a transaction.")
