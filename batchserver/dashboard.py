@@ -30,7 +30,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         **context,
         "running": [(batch, progress_of(batch)) for batch in running],
         "ended": [(batch, progress_of(batch)) for batch in ended],
-        "engines": [(engine, engine.model_id in models) for engine in Engine.objects.select_related("model")],
+        "engines": [(engine, engine.model_id in models) for engine in Engine.objects.select_related("device", "model")],
         "lately": counts_of(batches.filter(created_at__gte=Now() - LATELY)),
         "has_models": bool(models),
         "has_keys": ApiKey.objects.visible_to(user).live().exists(),

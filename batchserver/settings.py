@@ -29,6 +29,8 @@ RUN_DIR: Path = embedded.run_dir(VAR_DIR)
 
 DEBUG: bool = env.bool("DEBUG", default=False)
 SECRET_KEY: str = env.str("SECRET_KEY", default="") or file_secret(VAR_DIR / "secrets" / "django")
+# The first encrypts what must be kept secret (tokens of other services), all of them decrypt: rotate by prepending.
+ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[]) or [file_secret(VAR_DIR / "secrets/encryption")]
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", socket.gethostname()])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -51,6 +53,18 @@ ENGINE_START_SECONDS: int = env.int("ENGINE_START_SECONDS", default=600)
 ENGINE_CONCURRENCY: int = env.int("ENGINE_CONCURRENCY", default=0)  # requests in flight; 0: 64 on a CPU, 256 on a GPU
 ENGINE_KV_CACHE_GIB: int = env.int("ENGINE_KV_CACHE_GIB", default=2)  # of a CPU engine
 MODEL_QUANTUM_SECONDS: int = env.int("MODEL_QUANTUM_SECONDS", default=300)
+MODEL_STALENESS_SECONDS: int = env.int("MODEL_STALENESS_SECONDS", default=3600)  # for a job's first turn, at most
+SLEEP_MEMORY_GIB: int = env.int("SLEEP_MEMORY_GIB", default=0)  # for sleeping engines; 0: half of the machine's memory
+
+# People who wait: interactive requests.
+INTERACTIVE_SEATS: int = env.int("INTERACTIVE_SEATS", default=16)  # of an engine, which a batch leaves free
+INTERACTIVE_WAIT_SECONDS: int = env.int("INTERACTIVE_WAIT_SECONDS", default=120)  # for a model that has to be loaded
+INTERACTIVE_LINGER_SECONDS: int = env.int("INTERACTIVE_LINGER_SECONDS", default=20)  # a model stays after the last one
+
+# Where models come from.
+HF_ENDPOINT: str = env.str("HF_ENDPOINT", default="https://huggingface.co")
+MODEL_MAX_BYTES: int = env.int("MODEL_MAX_BYTES", default=500 * 1024**3)
+MODEL_DISK_RESERVE_BYTES: int = env.int("MODEL_DISK_RESERVE_BYTES", default=2 * 1024**3)  # stays free after a download
 
 # Limits of the OpenAI contract. Raise them as your hardware allows.
 FILE_MAX_BYTES: int = env.int("FILE_MAX_BYTES", default=512 * 1024**2)

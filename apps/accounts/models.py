@@ -65,6 +65,8 @@ class Scope(models.TextChoices):
     BATCHES_READ = "batches.read", "Read batches and their results"
     BATCHES_WRITE = "batches.write", "Create, cancel, pause and retry batches"
     MODELS_READ = "models.read", "List models"
+    MODELS_WRITE = "models.write", "Install, measure and delete models"
+    MODELS_USE = "models.use", "Ask models: chat, completions, responses, embeddings"
 
 
 def all_scopes() -> list[str]:
@@ -91,6 +93,12 @@ class ApiKey(models.Model):
         default=list,
         blank=True,
         help_text="Names; empty means every model.",
+    )
+    max_concurrent = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Interactive requests at a time; empty means no limit."
+    )
+    tokens_per_day = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Interactive tokens, prompts and answers, per UTC day; empty means no limit."
     )
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())

@@ -23,14 +23,14 @@ from apps.models.services import register_model
 class ModelForm(forms.ModelForm[Model]):
     class Meta:
         model = Model
-        fields = ("name", "path", "runner", "base", "project", "license", "owned_by", "max_model_len")
+        fields = ("name", "path", "runner", "base", "project", "license", "owned_by", "engine_settings")
 
     def clean(self) -> dict[str, Any]:
         """Register the folder here, so that what the service finds wrong stands beside the field."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if not self.errors:
             wanted = {"name": self.instance.name, **cleaned, "path": Path(cleaned["path"])}
-            wanted.pop("max_model_len")
+            wanted.pop("engine_settings")
             try:
                 self.instance = register_model(**wanted)
             except ValueError as error:
@@ -86,6 +86,8 @@ ENGINE_LABELS = {
     Engine.State.STARTING: "warning",
     Engine.State.READY: "info",
     Engine.State.BUSY: "success",
+    Engine.State.ASLEEP: "default",
+    Engine.State.DRAINING: "warning",
     Engine.State.FAILED: "danger",
 }
 
@@ -94,9 +96,9 @@ ENGINE_LABELS = {
 class EngineAdmin(UnfoldModelAdmin):
     """Read only: the scheduler decides what runs where."""
 
-    list_display = ("slot", "shown_state", "sentence", "model", moment("since", "Since"))
-    list_select_related = ("model",)
-    fields = readonly_fields = ("slot", "model", "shown_state", "sentence", "message", "since")
+    list_display = ("device", "shown_state", "sentence", "model", moment("since", "Since"))
+    list_select_related = ("device", "model")
+    fields = readonly_fields = ("device", "model", "shown_state", "sentence", "message", "since")
 
     @display(description="State", label=ENGINE_LABELS)
     def shown_state(self, engine: Engine) -> tuple[str, str]:

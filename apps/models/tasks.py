@@ -4,7 +4,7 @@ from celery import current_app, shared_task
 
 from apps.core.drain import drain
 from apps.core.tasks import unowned
-from apps.models.models import Engine
+from apps.models.models import Device
 from apps.models.slots import Slot
 from apps.models.worker import GpuWorker
 
@@ -19,6 +19,6 @@ def work(devices: str) -> None:
 @shared_task(name="models.wake")
 def wake() -> None:
     """Ring for GPU slots that nobody owns, on every host that ever showed one."""
-    slots = tuple(Engine.objects.values_list("slot", flat=True))
+    slots = tuple(Device.objects.values_list("slot", flat=True))
     for slot in map(Slot.parse, unowned(slots)):
         current_app.send_task("gpu.work", args=[slot.devices], queue=slot.queue, expires=5)

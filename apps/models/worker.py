@@ -15,8 +15,8 @@ from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import jobs, plan
 from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed, EngineSpec
+from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
-from apps.models.models import Model
 from apps.models.slots import Slot
 
 BACK_OFF = (0, 2, 5, 15, 30, 60)  # seconds that a model rests after its first, second … start that failed
@@ -40,7 +40,8 @@ class GpuWorker:
         self._rests: dict[int, float] = {}  # model -> monotonic time before which it is not tried again
         if held.left_behind:
             ProcessGroup.parse(held.left_behind).reap(REAP_SECONDS)
-        self._show(EngineRow.State.STOPPED)
+        self._device, _ = Device.objects.update_or_create(slot=slot.key, defaults={"seen_at": Now()})
+        self._device.engines.update(state=EngineRow.State.STOPPED, message="", socket="", since=Now())
 
     def step(self) -> bool:
         """Serve one job for a quantum. False when nothing waits, or its engine does not start."""
@@ -57,7 +58,6 @@ class GpuWorker:
 
     def close(self) -> None:
         self._stop_engine()
-        self._show(EngineRow.State.STOPPED)
 
     def must_stop(self) -> bool:
         return STOP.is_set() or self._keeper.lost(self._held)
@@ -139,6 +139,7 @@ class GpuWorker:
     def _stop_engine(self) -> None:
         if self._model:
             self.engine.stop(STOP_SECONDS)
+            self._show(EngineRow.State.STOPPED)
         self._model = None
 
     def _failed(self, message: str, model: Model) -> None:
@@ -150,9 +151,16 @@ class GpuWorker:
         self._show(EngineRow.State.FAILED, message, model)
 
     def _show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
+        serving = state in EngineRow.SERVING
         EngineRow.objects.update_or_create(
-            slot=self._slot.key,
-            defaults={"model": model or self._model, "state": state, "message": message, "since": Now()},
+            device=self._device,
+            model=model or self._model,
+            defaults={
+                "state": state,
+                "message": message,
+                "socket": str(self.engine.spec.socket) if serving else "",
+                "since": Now(),
+            },
         )
 
 
@@ -168,7 +176,7 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         log=settings.LOG_DIR / f"engine.{slot.queue}.log",
         cwd=settings.BASE_DIR,
         device=slot.devices,
-        max_model_len=model.max_model_len,
+        max_model_len=model.engine_settings.get("max_model_len"),
         max_num_seqs=concurrency(slot),
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
         tensor_parallel=len(slot.devices.split(",")),

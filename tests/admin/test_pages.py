@@ -9,7 +9,7 @@ from django.test import Client
 from apps.accounts.models import Membership, Project
 from apps.events.models import Event
 from apps.events.services import announce
-from apps.models.models import Engine, Model
+from apps.models.models import Device, Engine, Model
 
 PLACES = {
     "batches/batch": "add/", "batches/file": "", "models/model": "add/", "models/engine": "", "events/event": "",
@@ -29,7 +29,7 @@ def test_the_overview_says_what_to_do_first(admin: Client) -> None:
 
 
 def test_the_overview_keeps_another_projects_model_to_itself(outsider: Client, model: Model, project: Project) -> None:
-    Engine.objects.create(slot="box:0", model=model, state=Engine.State.BUSY)
+    Engine.objects.create(device=Device.objects.create(slot="gpu:box:0"), model=model, state=Engine.State.BUSY)
     assert model.name in outsider.get("/admin/").content.decode()
     Model.objects.update(project=project)
     html = outsider.get("/admin/").content.decode()
@@ -43,13 +43,16 @@ def test_engines_are_for_superusers(boss: Client) -> None:
 
 def test_a_model_is_registered_from_a_folder(admin: Client, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    fields = {"name": "mine", "path": str(tmp_path), "runner": "generate", "owned_by": "us", "max_model_len": 4096}
+    longer = '{"max_model_len": 4096}'
+    fields = {
+        "name": "mine", "path": str(tmp_path), "runner": "generate", "owned_by": "us", "engine_settings": longer,
+    }  # fmt: skip
     admin.post("/admin/models/model/add/", fields)
     model = Model.objects.get(name="mine")
-    assert (model.path, model.owned_by, model.max_model_len) == (str(tmp_path), "us", 4096)
-    admin.post(f"/admin/models/model/{model.pk}/change/", {**fields, "owned_by": "them", "max_model_len": ""})
+    assert (model.path, model.owned_by, model.engine_settings) == (str(tmp_path), "us", {"max_model_len": 4096})
+    admin.post(f"/admin/models/model/{model.pk}/change/", {**fields, "owned_by": "them", "engine_settings": "{}"})
     model.refresh_from_db()
-    assert (model.owned_by, model.max_model_len) == ("them", None)
+    assert (model.owned_by, model.engine_settings) == ("them", {})
 
 
 def test_it_rejects_a_folder_without_a_model(admin: Client, tmp_path: Path) -> None:

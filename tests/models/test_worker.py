@@ -114,7 +114,8 @@ def broken(folder: Path, name: str = "broken") -> Model:
 
 
 def state() -> str:
-    return EngineRow.objects.get(slot=SLOT.key).state
+    row = EngineRow.objects.filter(device__slot=SLOT.key).order_by("-since").first()
+    return row.state if row else EngineRow.State.STOPPED
 
 
 def processes(engine: Engine) -> set[int]:
