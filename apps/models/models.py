@@ -16,8 +16,8 @@ from apps.core.secrets import EncryptedTextField
 
 class ModelQuerySet(TenantQuerySet["Model"]):
     def usable_by(self, project: Project) -> Self:
-        """The project's own models and those that belong to everybody."""
-        return self.filter(Q(project=project) | Q(project=None))
+        """The project's own models and those that belong to everybody, once their first prompt was answered."""
+        return self.filter(Q(project=project) | Q(project=None), ready=True)
 
 
 class Model(models.Model):
@@ -49,6 +49,7 @@ class Model(models.Model):
     broken_until = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="The breaker is open: no engine of it is started before then."
     )
+    ready = models.BooleanField(default=True, editable=False, help_text="Off while an install tries its engine.")
     created_at = models.DateTimeField(db_default=Now())
 
     objects = ModelQuerySet.as_manager()

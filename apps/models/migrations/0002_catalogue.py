@@ -39,6 +39,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="model",
+            name="ready",
+            field=models.BooleanField(default=True, editable=False, help_text="Off while an install tries its engine."),
+        ),
+        migrations.AddField(
+            model_name="model",
             name="broken_until",
             field=models.DateTimeField(
                 blank=True,
