@@ -19,6 +19,8 @@ from tests.models.engines import all_gone, ask, eventually
 
 pytestmark = pytest.mark.engine
 
+# "What is the capital of …?" stands on a knife's edge for this model: rounding, which differs between CPUs, decides.
+
 READY_SECONDS = 240
 MODEL = settings.BASE_DIR / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
 RANK = 8
@@ -64,11 +66,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def test_it_works(engine: Engine) -> None:
-    assert "Paris" in ask(engine, "What is the capital of France?")
+    assert "Paris" in ask(engine, "Name the capital of France.")
 
 
 def test_it_takes_priorities(engine: Engine) -> None:
-    assert "Rome" in ask(engine, "What is the capital of Italy?", priority=10)
+    assert "Rome" in ask(engine, "Name the capital of Italy.", priority=10)
 
 
 def test_it_says_how_much_of_a_prompt_was_cached(engine: Engine) -> None:
@@ -78,7 +80,7 @@ def test_it_says_how_much_of_a_prompt_was_cached(engine: Engine) -> None:
 
 
 def test_it_answers_responses(engine: Engine) -> None:
-    body = {"model": "smol", "input": "What is the capital of France?", "max_output_tokens": 16, "temperature": 0}
+    body = {"model": "smol", "input": "Name the capital of France.", "max_output_tokens": 16, "temperature": 0}
     status, answer = engines.post(engine, "/v1/responses", body)
     assert status == 200
     assert "Paris" in answer["output"][-1]["content"][0]["text"]
@@ -87,7 +89,7 @@ def test_it_answers_responses(engine: Engine) -> None:
 def test_it_loads_and_unloads_adapters(engine: Engine, tmp_path: Path) -> None:
     second = write_adapter(tmp_path / "second")
     engine.load_adapter(second)
-    question = "What is the capital of France?"
+    question = "Name the capital of France."
     assert ask(engine, question, model="first") == ask(engine, question, model="second") == ask(engine, question)
     engine.unload_adapter("second")
     assert engines.post(engine, "/v1/completions", {"model": "second", "prompt": "a"})[0] == 404

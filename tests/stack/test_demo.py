@@ -29,7 +29,7 @@ def note(site: LiveStack) -> dict[str, str]:
 def test_it_works(machine: LiveStack) -> None:
     done = machine.manage("demo")
     assert done.returncode == 0, done.stderr
-    assert "What is the capital of France?" in done.stdout
+    assert "What is the capital city of France?" in done.stdout
     assert "24/24" in done.stdout
     wanted = {"BASE_URL": machine.base_url, "WEB_URL": machine.web_url, "ADMIN_USER": "admin", "MODEL": MODEL}
     assert wanted.items() <= note(machine).items()
