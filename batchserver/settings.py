@@ -131,7 +131,7 @@ TEMPLATES = [
 # Health checks make a restarted PostgreSQL cost no failed request. Without a short reconnect_timeout the pool's
 # back-off grows while PostgreSQL is away, and goes on long after it is back; without tcp_user_timeout (milliseconds) a
 # server that vanished from the network is waited for much longer.
-_pool = {"min_size": 1, "max_size": 16, "timeout": 10, "reconnect_timeout": 5}
+_pool = {"min_size": 1, "max_size": 16, "timeout": 5, "reconnect_timeout": 5}
 _database = environ.Env.db_url_config(DATABASE_URL)
 DATABASES = {
     "default": {
