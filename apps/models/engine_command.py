@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-CPU = "cpu"
+from apps.models.engine_settings import CPU, EngineSettings
+
+DEFAULTS = EngineSettings()
 
 # What a model's process may know of our environment: no database, broker or secret is among it. The names in
 # ENGINE_PASS_ENV (patterns, with commas between them) are added.
@@ -49,23 +51,27 @@ class EngineSpec:
     device: str
     """"cpu", or the value of CUDA_VISIBLE_DEVICES: "0", or "0,1" for two GPUs together."""
     max_num_seqs: int
-    """Requests computed at once; more wait inside the engine."""
-    max_model_len: int | None = None
-    """Context in tokens, prompt and answer; None takes the model's own."""
-    dtype: str = "auto"
-    """Of the weights, on a GPU. A CPU always computes in bfloat16."""
-    gpu_memory_utilization: float = 0.9
-    """The share of a GPU's memory that is used."""
+    """Requests computed at once, of batches and of people; more wait inside the engine."""
+    settings: EngineSettings = DEFAULTS
+    """What was set for the model."""
     kv_cache_gib: int = 2
     """Memory for the KV cache on a CPU; a GPU's is what its share leaves."""
-    tensor_parallel: int = 1
-    """GPUs that share the model's layers."""
     adapters: tuple[Adapter, ...] = ()
-    """Loaded at the start. An engine without any is started without LoRA, which costs speed, and takes none later."""
+    """Loaded at the start. An engine without any, and without extra slots for some, takes none later: LoRA costs
+    speed."""
     max_loras: int = 1
     """Adapters that one step of the engine can mix."""
     max_lora_rank: int = 64
     """The largest rank among the adapters: 8, 16, 32, 64, 128, 256, 320 or 512."""
+
+    @property
+    def takes_adapters(self) -> bool:
+        return bool(self.adapters) or self.settings.extra_lora_slots > 0
+
+    @property
+    def can_sleep(self) -> bool:
+        """vLLM refuses sleep mode on a CPU."""
+        return self.device != CPU
 
 
 def command(spec: EngineSpec) -> list[str]:
@@ -82,13 +88,12 @@ def command(spec: EngineSpec) -> list[str]:
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
-    if spec.max_model_len:
-        arguments += ["--max-model-len", str(spec.max_model_len)]
+    arguments += _chosen(spec.settings)
     if spec.runner == "generate":
         arguments += ["--enable-prefix-caching"]
-    if spec.adapters:
+    if spec.takes_adapters:
         arguments += _lora_arguments(spec)
-    return arguments + (_cpu_arguments() if spec.device == CPU else _gpu_arguments(spec))
+    return arguments + (_cpu_arguments(spec.settings) if spec.device == CPU else _gpu_arguments(spec))
 
 
 def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
@@ -101,7 +106,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
-        **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if spec.adapters else {}),
+        **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if spec.takes_adapters else {}),
     }
     if spec.device == CPU:
         device = {"CUDA_VISIBLE_DEVICES": "", "VLLM_CPU_KVCACHE_SPACE": str(spec.kv_cache_gib)}
@@ -116,6 +121,16 @@ def public(base: Mapping[str, str]) -> dict[str, str]:
     return {name: base[name] for name in base if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 
+def _chosen(settings: EngineSettings) -> list[str]:
+    """The flags for what vLLM would otherwise choose."""
+    chosen = {
+        "--max-model-len": settings.max_model_len,
+        "--quantization": settings.quantization,
+        "--kv-cache-dtype": None if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
+    }
+    return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))]
+
+
 def _lora_arguments(spec: EngineSpec) -> list[str]:
     modules = [json.dumps({"name": adapter.name, "path": str(adapter.path)}) for adapter in spec.adapters]
     return [
@@ -123,19 +138,22 @@ def _lora_arguments(spec: EngineSpec) -> list[str]:
         "--max-loras", str(spec.max_loras),
         "--max-cpu-loras", str(max(spec.max_loras, len(spec.adapters))),
         "--max-lora-rank", str(spec.max_lora_rank),
-        "--lora-modules", *modules,
+        *(["--lora-modules", *modules] if modules else []),
     ]  # fmt: skip
 
 
-def _cpu_arguments() -> list[str]:
+def _cpu_arguments(settings: EngineSettings) -> list[str]:
     """Compiled, vLLM 0.32 gives wrong text on a CPU, and takes three times as long to start."""
-    return ["--enforce-eager", "--dtype", "bfloat16"]
+    return ["--enforce-eager", "--dtype", "bfloat16" if settings.dtype == "auto" else settings.dtype]
 
 
 def _gpu_arguments(spec: EngineSpec) -> list[str]:
+    tensor, pipeline, data = spec.settings.gpus(spec.device)
     return [
-        "--dtype", spec.dtype,
-        "--gpu-memory-utilization", str(spec.gpu_memory_utilization),
-        "--tensor-parallel-size", str(spec.tensor_parallel),
+        "--dtype", spec.settings.dtype,
+        "--gpu-memory-utilization", str(spec.settings.gpu_memory_utilization),
+        "--tensor-parallel-size", str(tensor),
+        "--pipeline-parallel-size", str(pipeline),
+        "--data-parallel-size", str(data),
         "--enable-sleep-mode",
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from apps.core import leases
 from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
-from apps.models import jobs, plan
+from apps.models import engine_settings, jobs, plan
 from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed, EngineSpec
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
@@ -118,7 +118,7 @@ class GpuWorker:
         """Load the adapters that the running engine lacks. False when it cannot: another engine must."""
         lacking = set(_adapters(model)) - self.engine.adapters
         try:
-            for adapter in lacking if self.engine.spec.adapters else ():
+            for adapter in lacking if self.engine.spec.takes_adapters else ():
                 self.engine.load_adapter(adapter)
         except (AdapterRefused, OSError) as error:
             log.warning("%s: %s", self._slot.key, error)
@@ -166,7 +166,7 @@ class GpuWorker:
 
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
     """How vLLM is started for a model on a slot, with every adapter that rides on it."""
-    adapters = _adapters(model)
+    adapters, chosen = _adapters(model), engine_settings.parse(model.engine_settings, slots=[slot.devices])
     return EngineSpec(
         python=settings.ENGINE_PYTHON,
         model=model.folder,
@@ -176,11 +176,10 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         log=settings.LOG_DIR / f"engine.{slot.queue}.log",
         cwd=settings.BASE_DIR,
         device=slot.devices,
-        max_model_len=model.engine_settings.get("max_model_len"),
-        max_num_seqs=concurrency(slot),
+        max_num_seqs=(chosen.max_num_seqs or concurrency(slot)) + settings.INTERACTIVE_SEATS,
+        settings=chosen,
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
-        tensor_parallel=len(slot.devices.split(",")),
-        max_loras=max(len(adapters), 1),
+        max_loras=max(len(adapters) + chosen.extra_lora_slots, 1),
         max_lora_rank=max(map(_rank, adapters), default=LORA_RANKS[0]),
         adapters=adapters,
     )

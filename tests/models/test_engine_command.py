@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from apps.models.engine_command import Adapter, EngineSpec, command, environment
+from apps.models.engine_settings import EngineSettings
 
 SECRETS = {
     "DATABASE_URL": "postgres://x",
@@ -30,7 +31,7 @@ def has(arguments: list[str], *expected: str) -> bool:
 
 
 def test_it_works_on_a_cpu() -> None:
-    arguments = command(make_spec(max_model_len=2048))
+    arguments = command(make_spec(settings=EngineSettings(max_model_len=2048)))
     assert arguments[:3] == ["/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
     assert has(arguments, "--enforce-eager", "--dtype", "bfloat16")  # compiled, the text is wrong
     assert has(arguments, "--uds", "/run/e.sock")
@@ -42,7 +43,7 @@ def test_it_works_on_a_cpu() -> None:
 
 
 def test_it_works_on_two_gpus() -> None:
-    arguments = command(make_spec(device="0,1", tensor_parallel=2, dtype="float16", gpu_memory_utilization=0.8))
+    arguments = command(make_spec(device="0,1", settings=EngineSettings(dtype="float16", gpu_memory_utilization=0.8)))
     assert has(arguments, "--tensor-parallel-size", "2")
     assert has(arguments, "--gpu-memory-utilization", "0.8")
     assert has(arguments, "--dtype", "float16")
@@ -50,8 +51,16 @@ def test_it_works_on_two_gpus() -> None:
     assert "--enforce-eager" not in arguments
 
 
-def test_it_takes_the_model_s_own_context_unless_told() -> None:
-    assert "--max-model-len" not in command(make_spec())
+def test_it_works_with_every_setting() -> None:
+    chosen = EngineSettings(quantization="fp8", kv_cache_dtype="fp8", pipeline_parallel=2, data_parallel=2)
+    arguments = command(make_spec(device="0,1,2,3,4,5,6,7", settings=chosen))
+    assert has(arguments, "--quantization", "fp8", "--kv-cache-dtype", "fp8")
+    assert has(arguments, "--tensor-parallel-size", "2", "--pipeline-parallel-size", "2", "--data-parallel-size", "2")
+    assert has(command(make_spec(settings=EngineSettings(dtype="float32"))), "--dtype", "float32")
+
+
+def test_it_leaves_to_vllm_what_nobody_set() -> None:
+    assert not {"--max-model-len", "--quantization", "--kv-cache-dtype"} & set(command(make_spec()))
 
 
 def test_it_switches_lora_on_with_the_first_adapter() -> None:
@@ -64,6 +73,13 @@ def test_it_switches_lora_on_with_the_first_adapter() -> None:
     assert has(arguments, "--max-cpu-loras", "2")
     assert has(arguments, "--max-lora-rank", "16")
     assert environment(make_spec(adapters=adapters), {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+
+
+def test_it_keeps_room_for_adapters_that_come_later() -> None:
+    spec = make_spec(settings=EngineSettings(extra_lora_slots=2), max_loras=2)
+    assert has(command(spec), "--enable-lora", "--max-loras", "2")
+    assert "--lora-modules" not in command(spec)
+    assert environment(spec, {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
 
 
 def test_it_leaves_prefixes_uncached_for_embeddings() -> None:

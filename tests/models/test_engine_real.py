@@ -14,6 +14,7 @@ from django.conf import settings
 
 from apps.models.engine import Adapter, Engine, EngineSpec
 from apps.models.engine_command import command
+from apps.models.engine_settings import EngineSettings
 from tests.models import engines
 from tests.models.engines import all_gone, ask, eventually
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.engine
 
 READY_SECONDS = 240
 MODEL = settings.BASE_DIR / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
+EVERYTHING = EngineSettings(max_model_len=1024, quantization="fp8", kv_cache_dtype="fp8", extra_lora_slots=1)
 RANK = 8
 WIDTH = 576  # of the demo model
 
@@ -112,7 +114,7 @@ def specs(folder: Path) -> list[EngineSpec]:
     """One for a CPU, one for a GPU."""
     spec = make_spec(folder)
     fields = {name: getattr(spec, name) for name in spec.__slots__}
-    return [spec, EngineSpec(**(fields | {"device": "0", "max_model_len": 1024}))]
+    return [spec, EngineSpec(**(fields | {"device": "0", "settings": EVERYTHING}))]
 
 
 @pytest.mark.parametrize("victim", [engines.api_server, engines.engine_core])

@@ -41,7 +41,8 @@ NOT_FOUND = (404, b'{"detail":"Not Found"}')
 
 VALUES = (
     "--load-format", "--scheduling-policy", "--dtype", "--max-model-len", "--max-loras", "--max-cpu-loras",
-    "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size",
+    "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size", "--pipeline-parallel-size",
+    "--data-parallel-size", "--quantization", "--kv-cache-dtype",
 )  # fmt: skip
 SWITCHES = (
     "--enforce-eager", "--enable-prompt-tokens-details", "--enable-prefix-caching", "--enable-lora",
