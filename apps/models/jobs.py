@@ -10,18 +10,22 @@ from apps.models.engine import Engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Work that wants a model's engine."""
+    """Work that wants a model's engine, or the device without any."""
 
     kind: str
-    model_id: int
-    """The engine's model: for an adapter, its base."""
+    model_id: int | None
+    """The engine's model: for an adapter, its base. None: the bare device, every engine stopped."""
     waiting: int
     """Requests left."""
     priority: int
     """Higher first."""
     deadline: datetime
     since: datetime
-    """When the oldest of it began to wait."""
+    """When it began to wait."""
+    urgent: bool = False
+    """People wait for it now: before any batch."""
+    seconds: float | None = None
+    """How long what is left takes, where the kind knows better than requests times the learned seconds of one."""
 
 
 class EngineHost(Protocol):
