@@ -33,8 +33,8 @@ class Park(StrEnum):
 class Costs:
     """Seconds that a verb takes on one device: learned for a model, else the device's default."""
 
-    defaults: Mapping[str, float]
-    learned: Mapping[tuple[int | None, str], float] = field(default_factory=dict)
+    defaults: Mapping[Verb, float]
+    learned: Mapping[tuple[int | None, Verb], float] = field(default_factory=dict)
 
     def of(self, model_id: int | None, verb: Verb) -> float:
         return self.learned.get((model_id, verb), self.defaults[verb])
@@ -159,7 +159,7 @@ def decide(jobs: Sequence[Job], *, slot: SlotState, costs: Costs, rules: Rules) 
     chosen = _next(queue, resident, slot, rules)
     if chosen:
         wanted = {group.model_id for group in (*queue, resident) if group}
-        return _switch(chosen.jobs[0], slot, costs, wanted)
+        return make_room(chosen.jobs[0], slot=slot, costs=costs, wanted=wanted)
     return Serve(resident.jobs[0]) if resident else Idle()
 
 
@@ -263,7 +263,7 @@ def _leave(slot: SlotState, costs: Costs) -> float:
     return costs.of(slot.awake, Verb.SLEEP if slot.can_sleep else Verb.STOP)
 
 
-def _switch(job: Job, slot: SlotState, costs: Costs, wanted: Collection[int | None]) -> Switch:
+def make_room(job: Job, *, slot: SlotState, costs: Costs, wanted: Collection[int | None]) -> Switch:
     """How the device is made free for a job: whether the engine that is awake falls asleep, and who is stopped for it.
 
     Asleep, it takes the place of engines that nobody waits for, and of those that are missed less.
