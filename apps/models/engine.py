@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from apps.core.process import ManagedProcess, ProcessGroup
+from apps.models import canary
+from apps.models.canary import Canary
 from apps.models.engine_command import Adapter, EngineSpec, command, environment
 
-__all__ = ["Adapter", "AdapterRefused", "Engine", "EngineFailed", "EngineSpec"]
+__all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec"]
 
 POLL_SECONDS = 0.25  # between looks at an engine that loads or drains
 HEALTH_SECONDS = 5.0
 ADAPTER_SECONDS = 120.0
+SLEEP_SECONDS = 120.0  # for falling asleep or waking up: large weights cross the bus
+CANARY_SECONDS = 60.0
 FAILURE_LINES = 15  # of the log, in the message of a failure
 
 CURES = (  # a phrase of vLLM's, or of Python's, and what to do
@@ -38,6 +42,10 @@ class EngineFailed(Exception):
 
 class AdapterRefused(Exception):
     """The engine did not take an adapter, or has none of that name. The message is the engine's."""
+
+
+class CanaryDiffers(EngineFailed):
+    """The engine woke up and answers differently from before it slept: it must be started anew."""
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):
@@ -63,6 +71,7 @@ class Engine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self.adapters = frozenset(spec.adapters)
+        self._canary: Canary | None = None
         self._process = ManagedProcess(
             command(spec), name=f"engine of {spec.served_name}", env=environment(spec, os.environ),
             cwd=spec.cwd, log=spec.log,
@@ -90,6 +99,8 @@ class Engine:
                 cure = "If the log shows that it still loads, raise ENGINE_START_SECONDS."
                 raise EngineFailed(self._explain(f"is not ready after {timeout:g} s", cure))
             time.sleep(POLL_SECONDS)
+        if self.spec.can_sleep:
+            self._canary = self._sing()
 
     def alive(self) -> bool:
         """Whether the process runs; it ends by itself when its EngineCore dies."""
@@ -125,6 +136,36 @@ class Engine:
             time.sleep(POLL_SECONDS)
         return True
 
+    @property
+    def can_sleep(self) -> bool:
+        """Whether the platform can, and there is an answer to compare with after the wake-up."""
+        return self._canary is not None
+
+    def sleep(self) -> None:
+        """Move the weights to the machine's memory and drop the KV cache (level 1); what is in flight is aborted.
+
+        Raises EngineFailed, with the engine in an unknown state: stop it.
+        """
+        self._order("/sleep?level=1&mode=abort")
+
+    def wake(self) -> None:
+        """Take the weights back. Raises EngineFailed or CanaryDiffers: stop the engine and start it anew."""
+        self._order("/wake_up")
+        if self.is_sleeping():
+            raise EngineFailed(f"The engine of {self.spec.served_name} does not wake up.")
+        song = self._sing()
+        if self._canary and (difference := self._canary.difference(song)):
+            name = self.spec.served_name
+            raise CanaryDiffers(f"The engine of {name} answers differently after it slept: {difference}")
+
+    def is_sleeping(self) -> bool:
+        """Raises EngineFailed."""
+        try:
+            answer = self._request("GET", "/is_sleeping", timeout=HEALTH_SECONDS)[1]
+            return bool(json.loads(answer)["is_sleeping"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            raise EngineFailed(f"The engine of {self.spec.served_name} does not say if it sleeps: {error!r}") from error
+
     def stop(self, timeout: float) -> None:
         """End the engine and everything it started: politely, after `timeout` seconds by force."""
         self._process.stop(timeout)
@@ -133,6 +174,25 @@ class Engine:
     def tail(self, lines: int = FAILURE_LINES) -> list[str]:
         """The last lines that it printed, the latest last."""
         return self._process.tail(lines)
+
+    def _order(self, path: str) -> None:
+        try:
+            status, answer = self._request("POST", path, timeout=SLEEP_SECONDS)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineFailed(self._explain(f"did not answer {path}: {error!r}", self._cure())) from error
+        if status != 200:
+            raise EngineFailed(self._explain(f"refused {path}: {answer.decode()}", self._cure()))
+
+    def _sing(self) -> Canary | None:
+        """What the canary answers; None when this model cannot be asked, and therefore should not sleep."""
+        route, body = canary.request(self.spec.runner)
+        try:
+            status, answer = self._request(
+                "POST", route, {"model": self.spec.served_name, **body}, timeout=CANARY_SECONDS
+            )
+        except (OSError, http.client.HTTPException):
+            return None
+        return canary.read(self.spec.runner, answer) if status == 200 else None
 
     def _requests_inside(self) -> int:
         """Raises OSError when the engine is gone."""

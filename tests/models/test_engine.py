@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed, EngineSpec
+from apps.models.engine import Adapter, AdapterRefused, CanaryDiffers, Engine, EngineFailed, EngineSpec
 from tests.models import engines
 from tests.models.engines import NO_ORPHAN_SECONDS, all_gone, eventually
 
@@ -150,6 +150,50 @@ def test_it_drains(engine: Engine) -> None:
     assert eventually(lambda: not engine.drain(0))
     assert engine.drain(10)
     asking.join()
+
+
+def test_it_sleeps_and_wakes_on_a_gpu(make: Make) -> None:
+    engine = make(device="0")
+    start(engine)
+    assert engine.can_sleep
+    assert not engine.is_sleeping()
+    slow = threading.Thread(target=engines.ask, args=[engine, "!slow:60"])
+    slow.start()
+    assert eventually(lambda: not engine.drain(0))
+    engine.sleep()
+    slow.join(5)
+    assert not slow.is_alive()  # it was aborted
+    assert engine.is_sleeping()
+    assert engine.alive()
+    engine.wake()
+    assert not engine.is_sleeping()
+    assert engines.ask(engine, "hello") == "Answer to: hello"
+
+
+@pytest.mark.parametrize("runner", ["generate", "pooling"])
+def test_it_rejects_weights_that_woke_up_wrong(make: Make, monkeypatch: pytest.MonkeyPatch, runner: str) -> None:
+    monkeypatch.setenv("FAKE_ENGINE_WAKES", "garbage")
+    engine = make(device="0", runner=runner)
+    start(engine)
+    engine.sleep()
+    with pytest.raises(CanaryDiffers, match="answers differently after it slept: the canary"):
+        engine.wake()
+
+
+def test_it_does_not_sleep_on_a_cpu(engine: Engine) -> None:
+    assert not engine.can_sleep
+    with pytest.raises(EngineFailed, match="refused /sleep"):
+        engine.sleep()
+
+
+def test_it_rejects_to_wake_an_engine_that_was_killed(make: Make) -> None:
+    engine = make(device="0")
+    start(engine)
+    engine.sleep()
+    os.kill(engines.api_server(engine), signal.SIGKILL)
+    assert eventually(lambda: not engine.alive())
+    with pytest.raises(EngineFailed, match="did not answer /wake_up"):
+        engine.wake()
 
 
 @pytest.mark.parametrize("victim", [engines.api_server, engines.engine_core, lambda engine: engine.group.pgid])

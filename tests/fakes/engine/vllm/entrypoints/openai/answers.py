@@ -86,7 +86,8 @@ def chat_events(body: dict[str, Any], message: str) -> list[bytes]:
 def completion(body: dict[str, Any], message: str) -> bytes:
     """A `text_completion`."""
     words, finish = _words(body, message)
-    choice = {"index": 0, "text": " ".join(words), "logprobs": None, "finish_reason": finish, "stop_reason": None}
+    logprobs = None if body.get("logprobs") is None else {"tokens": words, "token_logprobs": [-0.25] * len(words)}
+    choice = {"index": 0, "text": " ".join(words), "logprobs": logprobs, "finish_reason": finish, "stop_reason": None}
     answer = {
         "id": f"cmpl-{next(_serial):016x}", "object": "text_completion", "created": int(time.time()),
         "model": body["model"], "choices": [choice], "usage": json.loads(_usage(len(message.split()), len(words))),

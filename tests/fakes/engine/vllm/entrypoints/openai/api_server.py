@@ -6,6 +6,8 @@ ends. It is steered by the environment:
     FAKE_ENGINE_LOAD_SECONDS  time until it is ready
     FAKE_ENGINE_LATENCY       seconds per request
     FAKE_ENGINE_CALLS         a file that gets one line per request: the last user's message
+    FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
+    FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
 the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`.
@@ -23,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import answers
+from . import answers, sleep
 
 try:
     import uvloop as fast
@@ -73,6 +75,7 @@ class Server:
         self.routes = POOLING if options.runner == "pooling" else GENERATE
         self.inside = 0
         self.seen: set[str] = set()
+        self.sleep = sleep.Sleep(options.enable_sleep_mode)
         self.calls = Path(CALLS).open("a", buffering=1) if CALLS else None  # noqa: SIM115 (open to the end)
 
     def get(self, path: bytes) -> tuple[int, bytes]:
@@ -80,6 +83,8 @@ class Server:
             return 200, b""
         if path == b"/v1/models":
             return 200, answers.models(self.names, self.options.model)
+        if path == b"/is_sleeping" and self.sleep.possible:
+            return self.sleep.get()
         return (200, self.metrics()) if path == b"/metrics" else NOT_FOUND
 
     def metrics(self) -> bytes:
@@ -124,6 +129,7 @@ class Server:
         return self.marked(marker, build, body, message) if marker else (self.plain(build, body, message), LATENCY)
 
     def plain(self, build: Callable[..., bytes], body: dict[str, Any], message: str) -> Answer:
+        message = self.sleep.seen(body, message)
         if body.get("stream") and build is answers.chat:
             return answers.chat_events(body, message)
         return 200, build(body, message)
@@ -164,6 +170,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self.timer:  # the client went away: vLLM drops its request too
             self.timer.cancel()
+            self.server.sleep.aborts.pop(self, None)
             self.server.inside -= 1
 
     def data_received(self, data: bytes) -> None:
@@ -182,15 +189,29 @@ class Connection(asyncio.Protocol):
         if method == b"GET":
             self.write(self.server.get(path))
             return
-        answer, seconds = self.server.post(path, body)
+        if self.server.sleep.asleep and path.startswith(b"/v1/"):
+            self.server.sleep.waiting.append(lambda: self.handle(method, path, body))
+            return
+        order = self.server.sleep.post(path)
+        answer, seconds = (order, sleep.SECONDS) if order else self.server.post(path, body)
         if seconds:
             self.server.inside += 1
+            if path.startswith(b"/v1/"):
+                self.server.sleep.aborts[self] = lambda: self.abort(answer)
             self.timer = asyncio.get_running_loop().call_later(seconds, self.write_late, answer)
         else:
             self.write(answer)
 
+    def abort(self, answer: Answer) -> None:
+        """End early, as vLLM does when it falls asleep."""
+        if self.timer:
+            self.timer.cancel()
+        status, body = answer if isinstance(answer, tuple) else (200, b"".join(answer))
+        self.write_late((status, body.replace(b'"finish_reason":"stop"', b'"finish_reason":"abort"')))
+
     def write_late(self, answer: Answer) -> None:
         self.timer = None
+        self.server.sleep.aborts.pop(self, None)
         self.server.inside -= 1
         self.write(answer)
 
