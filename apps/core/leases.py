@@ -46,7 +46,7 @@ class Held:
     key: str
     epoch: int
     left_behind: str = ""
-    """The process group recorded by the owner before us, which may still run."""
+    """The process groups recorded by the owner before us, one a line, which may still run."""
 
 
 # Whoever locks several rows does so in the order of their keys, or two would wait for each other.
@@ -62,11 +62,11 @@ def claim(cursor: Cursor, key: str, owner: str) -> Held | None:
     What this very process holds it takes anew: it let go of it while the database could not be told.
     """
     cursor.execute(
-        "INSERT INTO core_lease AS l (key, owner, epoch, expires_at, process_group)"
+        "INSERT INTO core_lease AS l (key, owner, epoch, expires_at, process_groups)"
         " VALUES (%s, %s, nextval('core_lease_epoch'), clock_timestamp() + make_interval(secs => %s), '')"
         " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,"
         " expires_at = excluded.expires_at WHERE l.expires_at < clock_timestamp() OR l.owner = excluded.owner"
-        " RETURNING epoch, process_group",
+        " RETURNING epoch, process_groups",
         (key, owner, TTL),
     )
     row = cursor.fetchone()
@@ -102,7 +102,7 @@ def revoke(cursor: Cursor, keys: Iterable[str]) -> None:
 def free_dead(cursor: Cursor) -> None:
     """End the leases of processes of this machine that are dead: nobody need wait for those to expire.
 
-    The row stays, for the process group that its next owner has to reap.
+    The row stays, for the process groups that its next owner has to reap.
     """
     cursor.execute("SELECT DISTINCT owner FROM core_lease WHERE expires_at > clock_timestamp()")
     if dead := [owner for (owner,) in cursor.fetchall() if is_dead(owner)]:
@@ -126,10 +126,10 @@ def fence_all(cursor: Cursor, held: Iterable[Held]) -> set[Held]:
     return _among(wanted, cursor)
 
 
-def record_process_group(cursor: Cursor, held: Held, group: str) -> None:
-    """Note what would have to be reaped if we were killed. Call it before, not after, the process does work."""
+def record_process_groups(cursor: Cursor, held: Held, groups: Iterable[str]) -> None:
+    """Note all that would have to be reaped if we were killed. Call it before, not after, a process does work."""
     fence(cursor, held)
-    cursor.execute("UPDATE core_lease SET process_group = %s WHERE key = %s", (group, held.key))
+    cursor.execute("UPDATE core_lease SET process_groups = %s WHERE key = %s", ("\n".join(groups), held.key))
 
 
 def _arrays(held: list[Held]) -> tuple[list[str], list[int]]:

@@ -9,7 +9,7 @@ class Lease(models.Model):
     owner = models.CharField(max_length=200)
     epoch = models.BigIntegerField()  # the fencing token: a late owner's writes carry another
     expires_at = models.DateTimeField()
-    process_group = models.CharField(max_length=200, default="")  # what the next owner must reap first
+    process_groups = models.TextField(default="")  # what the next owner must reap first, one a line
 
 
 class IdempotencyKey(models.Model):

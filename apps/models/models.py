@@ -187,6 +187,9 @@ class Engine(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.STOPPED)
     message = models.TextField(blank=True)
     socket = models.CharField(max_length=107, blank=True, help_text="Where it listens on its host, while it serves.")
+    served: models.JSONField[list[str], list[str]] = models.JSONField(
+        default=list, editable=False, help_text="The names it answers to: the model's, and its loaded adapters'."
+    )
     order = models.CharField(
         max_length=5, choices=Order, blank=True, help_text="What an operator asked of it; the worker clears it."
     )

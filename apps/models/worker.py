@@ -38,8 +38,8 @@ class GpuWorker:
         self._turn_began = 0.0
         self._failures: dict[int, int] = {}  # model -> starts that failed in a row
         self._rests: dict[int, float] = {}  # model -> monotonic time before which it is not tried again
-        if held.left_behind:
-            ProcessGroup.parse(held.left_behind).reap(REAP_SECONDS)
+        for group in held.left_behind.splitlines():
+            ProcessGroup.parse(group).reap(REAP_SECONDS)
         self._device, _ = Device.objects.update_or_create(slot=slot.key, defaults={"seen_at": Now()})
         self._device.engines.update(state=EngineRow.State.STOPPED, message="", socket="", since=Now())
 
@@ -129,7 +129,7 @@ class GpuWorker:
         self.engine.start()
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                leases.record_process_group(cursor, self._held, str(self.engine.group))
+                leases.record_process_groups(cursor, self._held, [str(self.engine.group)])
             self.engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
         except BaseException:
             self.engine.stop(STOP_SECONDS)

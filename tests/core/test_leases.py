@@ -181,14 +181,14 @@ def test_two_that_hold_several_leases_never_wait_for_each_other() -> None:
 def test_it_hands_on_what_the_owner_before_left_behind() -> None:
     held = claimed()
     with transaction.atomic(), connection.cursor() as cursor:
-        leases.record_process_group(cursor, held, "host boot 1 2")
+        leases.record_process_groups(cursor, held, ["host boot 1 2", "host boot 3 4"])
     expire()
     second = claimed(owner="another")
-    assert second.left_behind == "host boot 1 2"
+    assert second.left_behind == "host boot 1 2\nhost boot 3 4"
     expire()
-    assert claimed(owner="a third").left_behind == "host boot 1 2"  # the second may not have come to it
+    assert claimed(owner="a third").left_behind == "host boot 1 2\nhost boot 3 4"  # the second may not have come to it
     with pytest.raises(leases.Fenced), transaction.atomic(), connection.cursor() as cursor:
-        leases.record_process_group(cursor, held, "host boot 3 4")
+        leases.record_process_groups(cursor, held, ["host boot 5 6"])
 
 
 def test_the_dead_of_this_machine_hold_nothing() -> None:
@@ -198,7 +198,7 @@ def test_the_dead_of_this_machine_hold_nothing() -> None:
         name = process.stdout.readline().strip()
         held = claimed(owner=name)
         with transaction.atomic(), connection.cursor() as cursor:
-            leases.record_process_group(cursor, held, "host boot 1 2")
+            leases.record_process_groups(cursor, held, ["host boot 1 2", "host boot 3 4"])
         claimed("job:2", owner=OTHER)
         assert not is_dead(name)
         with connection.cursor() as cursor:
@@ -208,7 +208,7 @@ def test_the_dead_of_this_machine_hold_nothing() -> None:
         assert eventually(lambda: is_dead(name))  # a zombie is dead enough
         with connection.cursor() as cursor:
             leases.free_dead(cursor)
-    assert claimed(owner=owner()).left_behind == "host boot 1 2"
+    assert claimed(owner=owner()).left_behind == "host boot 1 2\nhost boot 3 4"
     assert claim("job:2", owner=owner()) is None
     with pytest.raises(leases.Fenced):
         fence(held)

@@ -154,7 +154,7 @@ class Site:
         """Who owns the GPU slot: the pids of the worker's pool process and of its engine's guard, once both run."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            rows = self.query("SELECT owner, process_group FROM core_lease WHERE key LIKE %s", f"gpu:%:{devices}")
+            rows = self.query("SELECT owner, process_groups FROM core_lease WHERE key LIKE %s", f"gpu:%:{devices}")
             if rows and rows[0][1] and not is_dead(rows[0][0]):
                 engine = int(rows[0][1].split()[2])
                 if children_of(engine):

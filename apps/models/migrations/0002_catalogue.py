@@ -407,6 +407,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "served",
+                    models.JSONField(
+                        default=list,
+                        editable=False,
+                        help_text="The names it answers to: the model's, and its loaded adapters'.",
+                    ),
+                ),
+                (
                     "order",
                     models.CharField(
                         blank=True,
