@@ -119,7 +119,7 @@ def test_down_stops_it(tmp_path: Path) -> None:
 
 def start_alone(site: LiveStack) -> "subprocess.Popen[bytes]":
     """An `up` of its own, without the guard that would clear up after it."""
-    command = [sys.executable, "manage.py", "up"]
+    command = ["env", "--default-signal=INT", sys.executable, "manage.py", "up"]  # a script's `&` ignores SIGINT
     up = subprocess.Popen(command, env=site.env, cwd=REPOSITORY, stdout=subprocess.DEVNULL, start_new_session=True)
     began = time.monotonic()
     while not answers(f"{site.web_url}/healthz"):
