@@ -1,4 +1,4 @@
-"""The site as one ASGI application: HTTP by Django, WebSockets by Channels."""
+"""The site as one ASGI application: HTTP by Django and, to engines, by the gateway; WebSockets by Channels."""
 
 import os
 from typing import Any, cast
@@ -15,6 +15,7 @@ django_application = get_asgi_application()  # loads the apps, which the imports
 from apps.core.api.body_limit import App, BodyLimit, Receive, Scope, Send  # noqa: E402
 from apps.core.api.charset import Utf8  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
+from apps.models.gateway.asgi import Interactive, lifespan  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
 
 
@@ -25,9 +26,10 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(Utf8(cast(App, django_application)), limit_of),
+        "http": BodyLimit(Interactive(Utf8(cast(App, django_application))), limit_of),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse))]))
         ),
+        "lifespan": lifespan,
     }
 )

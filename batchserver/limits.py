@@ -11,6 +11,7 @@ from django.db import Error
 from apps.accounts.authentication import find_key
 from apps.core.api.body_limit import Scope, header
 from apps.core.api.errors import as_api_error
+from apps.models.gateway.gateway import ENDPOINTS
 
 FORM_BYTES = 64 * 1024  # of an upload's multipart form, beside its file
 BODY_BYTES = 1024**2  # of any other request
@@ -22,6 +23,8 @@ async def limit_of(scope: Scope) -> int:
     """Uploads are for live API keys and for people who are logged in. Raises `ApiError`."""
     if scope["method"] not in ("POST", "PUT", "PATCH"):
         return BODY_BYTES
+    if scope["path"] in ENDPOINTS:
+        return settings.INTERACTIVE_MAX_BYTES
     path = scope["path"].rstrip("/")
     try:
         if path == "/v1/files":

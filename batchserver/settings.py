@@ -58,6 +58,7 @@ SLEEP_MEMORY_GIB: int = env.int("SLEEP_MEMORY_GIB", default=0)  # for sleeping e
 
 # People who wait: interactive requests.
 INTERACTIVE_SEATS: int = env.int("INTERACTIVE_SEATS", default=16)  # of an engine, which a batch leaves free
+INTERACTIVE_MAX_BYTES: int = env.int("INTERACTIVE_MAX_BYTES", default=8 * 1024**2)  # of a request; images are in it
 INTERACTIVE_WAIT_SECONDS: int = env.int("INTERACTIVE_WAIT_SECONDS", default=120)  # for a model that has to be loaded
 INTERACTIVE_LINGER_SECONDS: int = env.int("INTERACTIVE_LINGER_SECONDS", default=20)  # a model stays after the last one
 

@@ -26,7 +26,7 @@ def main() -> None:
         http="h11",  # httptools sets no limit to a request's headers
         h11_max_incomplete_event_size=HEADERS_BYTES,
         ws_max_size=MESSAGE_BYTES,
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,

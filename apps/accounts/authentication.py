@@ -35,12 +35,21 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 def find_key(authorization: str) -> ApiKey:
     """The live key that an Authorization header shows. Raises `ApiError` 401, with the reason."""
+    return find_key_by_digest(digest_in(authorization))
+
+
+def digest_in(authorization: str) -> str:
+    """The digest of the secret that an Authorization header shows. Raises `ApiError` 401 when it shows none."""
     scheme, _, secret = authorization.partition(" ")
     if not authorization:
         raise _refused("You didn't provide an API key. Send it as 'Authorization: Bearer sk-…'.", "missing_api_key")
     if scheme.lower() != "bearer" or not secret.strip():
         raise _refused("The Authorization header is malformed. Send 'Authorization: Bearer sk-…'.")
-    digest = ApiKey.digest_of(secret.strip())
+    return ApiKey.digest_of(secret.strip())
+
+
+def find_key_by_digest(digest: str) -> ApiKey:
+    """The live key with this digest. Raises `ApiError` 401, with the reason."""
     key = ApiKey.objects.live().select_related("project").filter(digest=digest).first()
     if key is None:
         if ApiKey.objects.filter(digest=digest, revoked_at=None).exists():

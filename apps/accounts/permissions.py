@@ -19,5 +19,9 @@ class HasScope(BasePermission):
         if scope is None:
             raise MethodNotAllowed(str(request.method))
         if not isinstance(request.auth, ApiKey) or scope not in request.auth.scopes:
-            raise ApiError(403, f"This API key lacks the scope '{scope}', which this request needs.", "missing_scope")
+            raise missing_scope(scope)
         return True
+
+
+def missing_scope(scope: str) -> ApiError:
+    return ApiError(403, f"This API key lacks the scope '{scope}', which this request needs.", "missing_scope")

@@ -34,11 +34,16 @@ GRAMMARS = (
 
 
 class Refused(ValueError):
-    """The message says what to change; `param` is the field's path in a batch line."""
+    """The message says what to change."""
 
     def __init__(self, code: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.code, self.param = code, f"body.{field}" if field else "body"
+        self.code, self.field = code, field
+
+    @property
+    def param(self) -> str:
+        """The field's path in a batch line."""
+        return f"body.{self.field}" if self.field else "body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,22 @@ class Checked:
     """Texts to embed; 0 for anything but embeddings."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    model: str
+    stream: bool
+    include_usage: bool
+    """Whether the stream shall end with its usage."""
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
 class _Body(msgspec.Struct):
     model: str | UnsetType = UNSET
     stream: bool | None = None
+    stream_options: _StreamOptions | None = None
     n: int | None = None
     best_of: int | None = None
     logprobs: bool | int | None = None
@@ -77,23 +95,41 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 def check(body: bytes, endpoint: str) -> Checked:
-    """The model that is asked, if everything is within bounds. Raises `Refused`."""
+    """The model that a batch's request asks, if everything is within bounds. Raises `Refused`."""
+    parsed, model = _bounded(body)
+    if parsed.stream:
+        raise Refused("streaming_unsupported", "Requests of a batch cannot stream: leave stream out.", "stream")
+    return Checked(model, _count_inputs(parsed.input) if endpoint == "/v1/embeddings" else 0)
+
+
+def check_interactive(body: bytes) -> Asked:
+    """What a request of somebody who waits asks for, if everything is within bounds. Raises `Refused`."""
+    try:
+        parsed, model = _bounded(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused("invalid_json", f"The request's body is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise Refused("invalid_json", "The request's body is nested too deeply.") from error
+    options = parsed.stream_options
+    return Asked(model, bool(parsed.stream), bool(options and options.include_usage))
+
+
+def _bounded(body: bytes) -> tuple[_Body, str]:
+    """The body and its model."""
     try:
         parsed = _decode(body)
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from error
     if parsed.model is UNSET or not parsed.model:
         raise Refused("missing_required_parameter", "The request names no model.", "model")
-    if parsed.stream:
-        raise Refused("streaming_unsupported", "Requests of a batch cannot stream: leave stream out.", "stream")
     if parsed.priority is not UNSET:
-        raise Refused("invalid_request", "Set the priority on the batch, not on a request.", "priority")
+        raise Refused("invalid_request", "A request has no priority of its own: set it on a batch.", "priority")
     _check_caps(parsed)
     _check_lists(parsed)
     for name in GRAMMARS:
         if (raw := getattr(parsed, name)) is not UNSET and len(bytes(raw)) > MAX_GRAMMAR_BYTES:
             raise Refused("invalid_request", f"{name} may have at most {MAX_GRAMMAR_BYTES:,} bytes.", name)
-    return Checked(parsed.model, _count_inputs(parsed.input) if endpoint == "/v1/embeddings" else 0)
+    return parsed, parsed.model
 
 
 def _check_caps(body: _Body) -> None:

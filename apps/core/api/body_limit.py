@@ -37,7 +37,7 @@ class BodyLimit:
             if _declared_length(scope) > limit:
                 raise too_large(limit)
         except ApiError as error:
-            await _answer(scope, send, error)
+            await send_error(scope, send, error)
             return
         await self._counted(scope, receive, send, limit)
 
@@ -53,7 +53,7 @@ class BodyLimit:
 
         await self._app(scope, counting_receive, send)
         if over:  # Django heard a disconnect while it read the body, and answered nothing
-            await _answer(scope, send, too_large(limit))
+            await send_error(scope, send, too_large(limit))
 
 
 def _declared_length(scope: Scope) -> int:
@@ -65,7 +65,8 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, f"The request's body is larger than {limit:,} bytes.", "request_too_large")
 
 
-async def _answer(scope: Scope, send: Send, error: ApiError) -> None:
+async def send_error(scope: Scope, send: Send, error: ApiError) -> None:
+    """Answer a request with an error that no view will send."""
     body = json.dumps(error.envelope).encode()
     headers = {
         **error.headers,
