@@ -1,10 +1,11 @@
 """What a slot does next: a pure function, so that it can be reasoned about and simulated (`bench/scheduler.py`)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
+from typing import NamedTuple
 
 from apps.models.jobs import Job
 
@@ -103,61 +104,68 @@ class Idle:
 Action = Serve | Switch | Idle
 
 
+class _Start(NamedTuple):
+    """When something has to begin at the latest, in seconds from now, and how long it keeps the device."""
+
+    latest: float
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """The jobs of one engine, in the order in which they are served; times are seconds from now."""
+    """The jobs of one engine, in the order in which they are served."""
 
     model_id: int | None
     jobs: tuple[Job, ...]
     priority: int
     waited: float
-    """Since its last turn, or since the oldest job came."""
-    work: float
+    """Seconds since its last turn, or since the oldest job came."""
+    people: float
+    """Seconds that people wait for it; 0: nobody does."""
     cost: float
-    """Of a switch to it."""
-    latest: float
-    """When its turn has to begin."""
-    turn: float
-    """How long that turn has to last."""
+    """Seconds of the switch to it."""
+    service: float
+    """Seconds of the switch and all its work."""
+    turn: _Start
+    """For staleness, or because people wait."""
+    finish: _Start
+    """For the job whose deadline is tightest."""
 
     @property
-    def urgent(self) -> bool:
-        return self.jobs[0].urgent
-
-    @property
-    def order(self) -> tuple[float, int]:
-        return self.latest, self.model_id or 0
+    def order(self) -> tuple[float, float, int]:
+        return self.turn.latest, -self.people, self.model_id or 0
 
     @property
     def response_ratio(self) -> float:
-        service = self.cost + self.work
-        return (self.waited + service) / max(service, 1e-9)
+        return (self.waited + self.service) / max(self.service, 1e-9)
 
 
 def decide(jobs: Sequence[Job], *, slot: SlotState, costs: Costs, rules: Rules) -> Action:
     """The next action for a slot, given what waits and, while one runs, the job that runs.
 
-    Jobs of one engine are one group: switching between adapters of a base is free. Every group has a *latest start*:
-    for people, the moment they came; for others, `staleness` (less a reserve) after they came or had their last turn,
-    or when their deadline leaves just the time for their work. Those that wait form a queue in this order. It is *due*
-    when its first must begin now, so that each of it can begin in time, behind the switches and turns before it.
+    Jobs of one engine are one group: switching between adapters of a base is free. A group has to begin its turn when
+    `staleness`, less a reserve, is over since it came or had its last turn; at once when people wait. It has to begin
+    its work when a deadline leaves just the time for it. Lined up by these latest starts, groups are *due* when the
+    first must begin now for all to begin in time, each behind the switches and turns before it. The first that applies:
 
-    1. The model that is awake keeps the device for its quantum, while it has work; only half a switch (and `linger`)
-       when people wait for another model; `linger` after people last used it.
-    2. Then the first of the queue takes over if the queue is due, whatever the priorities: nobody starves.
-    3. Else a group of a higher priority takes over.
-    4. Else the model that is awake goes on until it has no work.
-    5. Then the highest response ratio, (wait + service) / service, of the highest priority; unless its turn
-       would make another late: then the first of the queue.
+    1. A model with work, or that people used, keeps the device for `linger`, and half of what a switch costs.
+    2. When turns are due, the first takes over, whatever the priorities: nobody starves.
+    3. A model that people used within `linger` stays; one with work, for its quantum.
+    4. When deadlines are due, the first takes over.
+    5. A group of a higher priority takes over.
+    6. The model that is awake goes on until it has no work.
+    7. Of those with the highest priority, that with the highest response ratio, (wait + service) / service; but the
+       first that has to begin a turn, when it could not wait for the other's.
 
-    Every job begins within `staleness` if switches and quanta of all models that wait, one more, and the minimal
-    turns of people in between fit in it. O(n log n) in the jobs, deterministic.
+    So every job begins within `staleness`, if the switches and least turns (rule 1) of all models fit in nine tenths
+    of it, and those of one model, or of all while people keep asking for others, in the last tenth: whatever else
+    comes. O(n log n) in the jobs; equal input, equal action.
     """
     groups = _groups(jobs, slot, costs, rules)
     resident = groups.pop(slot.awake, None) if slot.turn_began else None
     queue = sorted(groups.values(), key=lambda group: group.order)
     chosen = _next(queue, resident, slot, rules)
-    if chosen:
+    if chosen and chosen is not resident:
         wanted = {group.model_id for group in (*queue, resident) if group}
         return make_room(chosen.jobs[0], slot=slot, costs=costs, wanted=wanted)
     return Serve(resident.jobs[0]) if resident else Idle()
@@ -185,61 +193,62 @@ def _groups(jobs: Sequence[Job], slot: SlotState, costs: Costs, rules: Rules) ->
 
 
 def _group(jobs: list[Job], slot: SlotState, costs: Costs, rules: Rules) -> _Group:
-    """A group of its jobs, in their order. Of its reasons to begin, that with the earliest latest start counts."""
+    """A group of its jobs, in their order."""
     model_id = jobs[0].model_id
-    cost = _leave(slot, costs) + _enter(model_id, slot, costs)
-    ends = list(accumulate(costs.work(job) for job in jobs))  # when each is done, from the start of the turn
+    here = slot.turn_began is not None and slot.awake == model_id
+    cost = 0.0 if here else _leave(slot, costs) + _enter(model_id, slot, costs)
     came = min(job.since for job in jobs)
     waited = _ago(max(came, slot.left.get(model_id, came)), slot)
-    reasons = [(rules.staleness * (1 - RESERVE) - waited - cost, min(rules.quantum, ends[-1]))]
-    reasons += [(-_ago(job.deadline, slot) - end - cost, end) for job, end in zip(jobs, ends, strict=True)]
-    people = [_ago(job.since, slot) for job in jobs if job.urgent]
-    if people:
-        reasons = [(-max(people), _least_turn(cost, rules))]
-    latest, turn = min(reasons)
+    ends = list(accumulate((costs.work(job) for job in jobs), initial=cost))[1:]  # when each is done, begun now
+    least = _least_turn(cost, rules)
+    stale = rules.staleness * (1 - RESERVE) - waited - cost
     return _Group(
         model_id=model_id,
         jobs=tuple(jobs),
         priority=max(job.priority for job in jobs),
         waited=waited,
+        people=max((_ago(job.since, slot) for job in jobs if job.urgent), default=0.0),
         cost=cost,
-        work=ends[-1],
-        latest=latest,
-        turn=turn,
+        service=ends[-1],
+        turn=_Start(
+            min(stale, 0.0) if jobs[0].urgent else stale, cost + max(least, min(rules.quantum, ends[-1] - cost))
+        ),
+        finish=min(_Start(-_ago(job.deadline, slot) - end, end) for job, end in zip(jobs, ends, strict=True)),
     )
 
 
 def _next(queue: list[_Group], resident: _Group | None, slot: SlotState, rules: Rules) -> _Group | None:
-    """The group that takes over now. None: nobody."""
+    """The group that has the device from now on. `queue`: all but the resident, by the latest starts of their turns."""
     if not queue:
-        return None
+        return resident
     in_use = slot.turn_began is not None and _ago(slot.used_at, slot) < rules.linger
-    if resident or in_use:
-        people = in_use or any(group.urgent for group in queue)
-        if _ago(slot.turn_began, slot) < (_least_turn(queue[0].cost, rules) if people else rules.quantum):
-            return None
-    if _slack(queue) <= 0:
+    served = _ago(slot.turn_began, slot) if resident or in_use else float("inf")
+    if served < _least_turn(queue[0].cost, rules):
+        return resident
+    if _slack(group.turn for group in queue) <= 0:
         return queue[0]
-    if in_use:
-        return None
-    return _best([group for group in queue if not resident or group.priority > resident.priority], queue)
+    if in_use or served < rules.quantum:
+        return resident
+    by_deadline = sorted([*queue, resident] if resident else queue, key=lambda group: group.finish)
+    if _slack(group.finish for group in by_deadline) <= 0:
+        return by_deadline[0]
+    higher = [group for group in queue if not resident or group.priority > resident.priority]
+    return _best(higher, queue) if higher else resident
 
 
-def _best(candidates: list[_Group], queue: list[_Group]) -> _Group | None:
+def _best(candidates: list[_Group], queue: list[_Group]) -> _Group:
     """The highest response ratio of the highest priority, if all others can wait for its turn."""
-    if not candidates:
-        return None
-    best = max(candidates, key=lambda group: (group.priority, group.response_ratio, group.order))
-    others = [group for group in queue if group is not best]
-    return best if _slack(others) >= best.cost + best.turn else queue[0]
+    best = max(candidates, key=lambda group: (group.priority, group.response_ratio, -queue.index(group)))
+    slack = _slack(group.turn for group in queue if group is not best)
+    return best if slack >= best.turn.seconds else queue[0]
 
 
-def _slack(queue: list[_Group]) -> float:
-    """Seconds until the first of the queue must begin, so that all of it can begin in time."""
+def _slack(starts: Iterable[_Start]) -> float:
+    """Seconds until the first must begin, so that all can begin in time, one after the other."""
     slack, busy = float("inf"), 0.0
-    for group in queue:
-        slack = min(slack, group.latest - busy)
-        busy += group.cost + group.turn
+    for start in starts:
+        slack = min(slack, start.latest - busy)
+        busy += start.seconds
     return slack
 
 
@@ -274,7 +283,8 @@ def make_room(job: Job, *, slot: SlotState, costs: Costs, wanted: Collection[int
         return Switch(job, Park.STOP)
 
     def worth(model_id: int) -> tuple[bool, float, int]:
-        return model_id in wanted, _loss(model_id, costs), model_id
+        size = slot.asleep.get(model_id, slot.awake_bytes)
+        return model_id in wanted, _loss(model_id, costs) / max(size, 1), model_id
 
     lacking = sum(slot.asleep.values()) + slot.awake_bytes - slot.sleep_budget
     evict: list[int] = []
