@@ -33,7 +33,7 @@ JOIN models_model m ON m.id = b.model_id
 LEFT JOIN core_lease l ON l.key = 'shard:' || s.id
 WHERE {RUNNABLE} AND m.name = ANY(%s) AND s.lines > s.completed + s.failed
 AND (l.key IS NULL OR l.expires_at < clock_timestamp())
-ORDER BY b.priority DESC, b.id, s.id LIMIT {CANDIDATES}
+ORDER BY b.priority DESC, b.expires_at, b.id, s.id LIMIT {CANDIDATES}
 """  # noqa: S608 - constants only
 
 # NOT IN is hashed; NOT EXISTS would be a join, and a quadratic one wherever statistics lag behind a new batch.
@@ -93,7 +93,7 @@ class Ledger:
         self._connection: psycopg.Connection[Any] | None = None
 
     def take_shard(self, models: Collection[str]) -> Shard | None:
-        """Lease the next shard for one of these models, in order of priority and age; None when there is none."""
+        """Lease the next shard for one of these models, in order of priority and deadline; None when there is none."""
         with self._transaction() as cursor:
             cursor.execute(NEXT_SHARDS, (list(models),))
             for shard_id, batch, uid, first, last, endpoint in cursor.fetchall():

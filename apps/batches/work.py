@@ -1,7 +1,7 @@
 """Batches as a kind of GPU work: what waits, and how a turn is worked through."""
 
 from django.conf import settings
-from django.db.models import F, Max, Min, Sum
+from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
 
 from apps.batches.client import Client
@@ -16,7 +16,7 @@ class BatchKind:
     """Lines of batches that wait for a model."""
 
     def backlog(self) -> list[Job]:
-        """One job per engine's model; shards that a live worker holds do not wait any more."""
+        """A job per batch; shards that a live worker holds do not wait any more."""
         shards = Shard.objects.filter(batch__in=Batch.objects.runnable(), lines__gt=F("completed") + F("failed"))
         free = shards.extra(
             where=[
@@ -24,12 +24,13 @@ class BatchKind:
                 " AND l.expires_at > clock_timestamp())"
             ]
         )
-        rows = free.values(engine_model=Coalesce("batch__model__base", "batch__model")).annotate(
-            waiting=Sum(F("lines") - F("completed") - F("failed")),
-            priority=Max("batch__priority"),
-            deadline=Min("batch__expires_at"),
-            since=Min("batch__in_progress_at"),
-        )
+        rows = free.values(
+            "batch_id",
+            engine_model=Coalesce("batch__model__base", "batch__model"),
+            priority=F("batch__priority"),
+            deadline=F("batch__expires_at"),
+            since=F("batch__in_progress_at"),
+        ).annotate(waiting=Sum(F("lines") - F("completed") - F("failed")))
         return [
             Job(
                 kind="batches",

@@ -95,12 +95,13 @@ def test_it_writes_nothing_for_a_shard_that_was_taken_over(ledger: Ledger, proje
     assert write(ledger, lost) == {}
 
 
-def test_it_takes_shards_by_priority_then_by_age(ledger: Ledger, project: Project, model: Model) -> None:
+def test_it_takes_shards_by_priority_then_by_deadline(ledger: Ledger, project: Project, model: Model) -> None:
     old = make_running(project, model, lines=5)
     new = make_running(project, model, lines=1)
+    hurried = make_running(project, model, lines=1, completion_window="4h")
     urgent = make_running(project, model, lines=1, priority=5)
-    taken = [take(ledger, model).batch for _ in range(4)]
-    assert taken == [urgent.pk, old.pk, old.pk, new.pk]
+    taken = [take(ledger, model).batch for _ in range(5)]
+    assert taken == [urgent.pk, hurried.pk, old.pk, old.pk, new.pk]
     assert ledger.take_shard([model.name]) is None
 
 

@@ -26,10 +26,14 @@ def test_it_works(project: Project, model: Model) -> None:
     first = make_running(project, model, lines=5)
     second = make_running(project, model, lines=2, priority=7)
     end_line(first, 3)
-    job = only()
-    assert (job.kind, job.model_id, job.waiting, job.priority) == ("batches", model.pk, 6, 7)
-    assert job.since == first.in_progress_at
-    assert job.deadline == min(first.expires_at, second.expires_at)
+    jobs = sorted(BatchKind().backlog(), key=lambda job: job.priority)
+    assert [(job.kind, job.model_id, job.waiting, job.priority) for job in jobs] == [
+        ("batches", model.pk, 4, 0),
+        ("batches", model.pk, 2, 7),
+    ]
+    assert [(job.since, job.deadline) for job in jobs] == [
+        (batch.in_progress_at, batch.expires_at) for batch in (first, second)
+    ]
 
 
 def test_nothing_waits_that_may_not_run(project: Project, model: Model) -> None:
@@ -57,7 +61,7 @@ def test_adapters_wait_for_their_base(project: Project, model: Model) -> None:
     adapter = Model.objects.create(name="adapter", path=model.path, base=model, runner=model.runner)
     make_running(project, model, lines=1)
     make_running(project, adapter, lines=2)
-    assert (only().model_id, only().waiting) == (model.pk, 3)
+    assert [(job.model_id, job.waiting) for job in BatchKind().backlog()] == [(model.pk, 1), (model.pk, 2)]
 
 
 def test_a_deleted_model_s_lines_wait_for_nobody(project: Project, model: Model) -> None:
