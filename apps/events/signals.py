@@ -44,11 +44,19 @@ batch_cancelled = Signal()
 `data`: `{"id": "batch_…"}`. Not sent at the request itself, while lines still end.
 """
 
+model_installed = Signal()
+"""A model's engine answered a first prompt: it can be used from now on.
+
+`data`: `{"id": "install_…"}`, whose row names the model. Not sent for models that were registered without an install, nor
+for an install that was refused, failed or was cancelled.
+"""
+
 SIGNALS: dict[str, Signal] = {
     "file.created": file_created,
     "batch.completed": batch_completed,
     "batch.failed": batch_failed,
     "batch.expired": batch_expired,
     "batch.cancelled": batch_cancelled,
+    "model.installed": model_installed,
 }
 """Event type to signal: an event of any other type cannot be announced."""
