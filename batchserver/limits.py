@@ -11,7 +11,7 @@ from django.db import Error
 from apps.accounts.authentication import find_key
 from apps.core.api.body_limit import Scope, header
 from apps.core.api.errors import as_api_error
-from apps.models.gateway.gateway import ENDPOINTS
+from apps.models.gateway.exchange import ENDPOINTS
 
 FORM_BYTES = 64 * 1024  # of an upload's multipart form, beside its file
 BODY_BYTES = 1024**2  # of any other request

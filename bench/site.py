@@ -51,7 +51,7 @@ class Site:
     def __enter__(self) -> Self:
         self.stack.start()
         answer = self.stack.manage("shell", "-c", KEY.format(model=self.model, path=str(self._path)))
-        self._key = next(line.split()[1] for line in answer.stdout.splitlines() if line.startswith("KEY"))
+        self.key = next(line.split()[1] for line in answer.stdout.splitlines() if line.startswith("KEY"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +124,7 @@ class Site:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key}"}
+        return {"Authorization": f"Bearer {self.key}"}
 
 
 def write_batch(path: Path, *, model: str, lines: int, content: str, max_tokens: int | None = None) -> Path:

@@ -11,7 +11,8 @@ from apps.core.api.body_limit import App, Receive, Scope, Send, header, send_err
 from apps.core.api.errors import as_api_error
 from apps.core.api.request_id import HEADER, sane_or_new
 from apps.models.gateway import refusals
-from apps.models.gateway.gateway import ENDPOINTS, Answer, Gateway, Request
+from apps.models.gateway.exchange import ENDPOINTS, Answer, Request
+from apps.models.gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 async def _answer(scope: Scope, send: Send, request: Request) -> None:
-    async with gateway().answer(request) as answer:
+    async with gateway().exchange(request) as answer:
         await send({"type": "http.response.start", "status": answer.status, "headers": _headers(scope, answer)})
         await send({"type": "http.response.body", "body": answer.first, "more_body": answer.more is not None})
         if answer.more is None:

@@ -12,7 +12,7 @@ from apps.core.api.errors import ApiError, as_api_error
 from apps.models.gateway import refusals
 from apps.models.gateway.asgi import gateway
 from apps.models.gateway.callers import Caller
-from apps.models.gateway.gateway import Request
+from apps.models.gateway.exchange import Request
 
 
 async def stream(*, project: Project, endpoint: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -26,7 +26,7 @@ async def stream(*, project: Project, endpoint: str, body: dict[str, Any]) -> As
     """
     try:
         request = Request(Caller(project=project), endpoint, msgspec.json.encode({**body, "stream": True}))
-        async with gateway().answer(request) as answer:
+        async with gateway().exchange(request) as answer:
             if answer.more is None:
                 yield b"data: " + answer.first + b"\n\n"
                 return

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 from django.db import Error
@@ -49,6 +47,10 @@ class Place:
         if self._crowd.waiting == int(waits):  # the first came, or the last went
             self._changed.set()
 
+    def leave(self) -> None:
+        self.waiting = False
+        self._crowd.present -= 1
+
 
 class Crowds:
     """Who waits for which model, and who is being answered."""
@@ -58,20 +60,14 @@ class Crowds:
         self._changed = asyncio.Event()
         self._teller: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def join(self, model: Model) -> Iterator[Place]:
-        """Around a request, from before its wait to its answer's end."""
+    def join(self, model: Model) -> Place:
+        """A request begins: its place, to be left when its answer has ended."""
         crowd = self._crowds.setdefault(model.pk, _Crowd(model))
         crowd.present += 1
         crowd.came = True
-        place = Place(crowd, self._changed)
         if self._teller is None or self._teller.done():
             self._teller = asyncio.create_task(self._tell_until_empty())
-        try:
-            yield place
-        finally:
-            place.waiting = False
-            crowd.present -= 1
+        return Place(crowd, self._changed)
 
     async def close(self) -> None:
         """Nobody waits here any more."""

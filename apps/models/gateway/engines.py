@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 from django.conf import settings
@@ -16,6 +14,15 @@ KEEP_SECONDS = 4.0  # a connection that is not used; vLLM closes it after five
 POOLS = 32
 HEADERS = {"content-type": "application/json"}
 HEALTH = URL("http://engine/health")
+
+
+class EngineLost(Exception):
+    """The engine was gone, or died, before anything of its answer was sent."""
+
+    def __init__(self, *, asked: bool) -> None:
+        super().__init__()
+        self.asked = asked
+        """Whether it may have had the request."""
 
 
 class _Pool:
@@ -34,30 +41,36 @@ class _Pool:
         )
 
 
+class Connection:
+    """An answer that comes in. To be closed, which ends the generation if the answer has not ended."""
+
+    def __init__(self, pool: _Pool, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self._pool: _Pool | None = pool
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.requests -= 1
+            self._pool.used_at = time.monotonic()
+            self._pool = None
+            self.response.close()  # no more than a note where it has ended
+
+
 class Engines:
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {}
 
-    @asynccontextmanager
-    async def post(self, socket: str, url: URL, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The engine's answer, from its head on. Leaving it early ends the generation.
-
-        Raises `aiohttp.ClientError`, OSError, TimeoutError.
-        """
+    async def post(self, socket: str, url: URL, body: bytes) -> Connection:
+        """The head of an engine's answer. Raises `EngineLost`, `aiohttp.ClientError`, TimeoutError."""
         pool = self._pools.get(socket) or await self._open(socket)
         pool.requests += 1
         try:
-            response = await pool.session.post(url, data=body, allow_redirects=False)
-            try:
-                yield response
-            finally:
-                if response.content.at_eof():
-                    response.release()
-                else:
-                    response.close()
-        finally:
+            return Connection(pool, await pool.session.post(url, data=body, allow_redirects=False))
+        except BaseException as error:
             pool.requests -= 1
-            pool.used_at = time.monotonic()
+            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                raise EngineLost(asked=False) from error
+            raise
 
     async def healthy(self, socket: str) -> bool:
         """Whether the engine there says that it can answer."""
@@ -79,9 +92,8 @@ class Engines:
 
     async def _open(self, socket: str) -> _Pool:
         pool = self._pools[socket] = _Pool(socket)
-        idle = sorted((other for other in self._pools.items() if not other[1].requests), key=lambda it: it[1].used_at)
-        for name, old in idle[: max(len(self._pools) - POOLS, 0)]:
-            if old is not pool:
-                del self._pools[name]
-                await old.session.close()
+        idle = [name for name, other in self._pools.items() if not other.requests and other is not pool]
+        idle.sort(key=lambda name: self._pools[name].used_at)
+        for name in idle[: max(len(self._pools) - POOLS, 0)]:
+            await self._pools.pop(name).session.close()
         return pool

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
@@ -41,17 +39,15 @@ class Meter:
         """The tokens of the key on the day that this process has added to the rows."""
         return self._recorded[key_id] if day == self._day else 0
 
-    @contextmanager
-    def admit(self, caller: Caller) -> Iterator[None]:
-        """Around a request. Raises `ApiError` 429 when the key is at a limit of its own."""
-        if caller.key_id is None:
-            yield
-            return
-        self._check(caller, caller.key_id)
-        self._inside[caller.key_id] += 1
-        try:
-            yield
-        finally:
+    def enter(self, caller: Caller) -> None:
+        """A request begins. Raises `ApiError` 429 when the key is at a limit of its own."""
+        if caller.key_id is not None:
+            self._check(caller, caller.key_id)
+            self._inside[caller.key_id] += 1
+
+    def leave(self, caller: Caller) -> None:
+        """The request that entered has ended."""
+        if caller.key_id is not None:
             self._inside[caller.key_id] -= 1
             if not self._inside[caller.key_id]:
                 del self._inside[caller.key_id]

@@ -30,14 +30,14 @@ def last_message(body: dict[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _words(body: dict[str, Any], message: str) -> tuple[list[str], str]:
+def said(body: dict[str, Any], message: str) -> tuple[list[str], str]:
     """The answer's words, as many as the request allows, and why it ended."""
     words = f"Answer to: {message}".split()
     limit = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
     return (words[:limit], "length") if limit and limit < len(words) else (words, "stop")
 
 
-def _usage(prompt: int, completion: int) -> str:
+def counted(prompt: int, completion: int) -> str:
     return (
         f'{{"prompt_tokens":{prompt},"total_tokens":{prompt + completion},"completion_tokens":{completion},'
         '"prompt_tokens_details":{"cached_tokens":0}}'
@@ -46,7 +46,7 @@ def _usage(prompt: int, completion: int) -> str:
 
 def chat(body: dict[str, Any], message: str) -> bytes:
     """A `chat.completion`, with `n` choices. Built as text: a benchmark counts on its speed."""
-    words, finish = _words(body, message)
+    words, finish = said(body, message)
     content = json.dumps(" ".join(words))
     count = body.get("n") or 1
     choices = ",".join(
@@ -58,46 +58,25 @@ def chat(body: dict[str, Any], message: str) -> bytes:
     return (
         f'{{"id":"chatcmpl-{next(_serial):016x}","object":"chat.completion","created":{int(time.time())},'
         f'"model":{json.dumps(body["model"])},"choices":[{choices}],"service_tier":null,"system_fingerprint":null,'
-        f'"usage":{_usage(prompt, len(words) * count)},"prompt_logprobs":null,"kv_transfer_params":null}}'
+        f'"usage":{counted(prompt, len(words) * count)},"prompt_logprobs":null,"kv_transfer_params":null}}'
     ).encode()
-
-
-def chat_events(body: dict[str, Any], message: str) -> list[bytes]:
-    """The same answer as server-sent events, one for each word."""
-    words, finish = _words(body, message)
-    frame = {
-        "id": f"chatcmpl-{next(_serial):016x}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": body["model"],
-    }
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": word if index == 0 else f" {word}"} for index, word in enumerate(words)]
-    frames: list[dict[str, Any]] = [
-        frame | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]} for delta in deltas
-    ]
-    frames[-1]["choices"][0]["finish_reason"] = finish
-    if (body.get("stream_options") or {}).get("include_usage"):
-        usage = json.loads(_usage(len(message.split()) + PROMPT_OVERHEAD_TOKENS, len(words)))
-        frames.append(frame | {"choices": [], "usage": usage})
-    return [b"data: %s\n\n" % json.dumps(item).encode() for item in frames] + [b"data: [DONE]\n\n"]
 
 
 def completion(body: dict[str, Any], message: str) -> bytes:
     """A `text_completion`."""
-    words, finish = _words(body, message)
+    words, finish = said(body, message)
     logprobs = None if body.get("logprobs") is None else {"tokens": words, "token_logprobs": [-0.25] * len(words)}
     choice = {"index": 0, "text": " ".join(words), "logprobs": logprobs, "finish_reason": finish, "stop_reason": None}
     answer = {
         "id": f"cmpl-{next(_serial):016x}", "object": "text_completion", "created": int(time.time()),
-        "model": body["model"], "choices": [choice], "usage": json.loads(_usage(len(message.split()), len(words))),
+        "model": body["model"], "choices": [choice], "usage": json.loads(counted(len(message.split()), len(words))),
     }  # fmt: skip
     return json.dumps(answer).encode()
 
 
 def response(body: dict[str, Any], message: str) -> bytes:
     """A `response`."""
-    words, _ = _words(body, message)
+    words, _ = said(body, message)
     prompt = len(message.split()) + PROMPT_OVERHEAD_TOKENS
     text: dict[str, Any] = {"type": "output_text", "text": " ".join(words), "annotations": [], "logprobs": None}
     turn = {

@@ -6,11 +6,14 @@ ends. It is steered by the environment:
     FAKE_ENGINE_LOAD_SECONDS  time until it is ready
     FAKE_ENGINE_LATENCY       seconds per request
     FAKE_ENGINE_CALLS         a file that gets one line per request: the last user's message
+    FAKE_ENGINE_TOKEN_SECONDS between two events of a stream
+    FAKE_ENGINE_PRIORITIES    a file that gets one line per request: its priority
     FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
     FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
-the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`.
+the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`; in streams
+`!pace:SECONDS` (between two events) and `!die-after:EVENTS`.
 """
 
 import argparse
@@ -21,11 +24,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import answers, sleep
+from .streams import Stream, stream
 
 try:
     import uvloop as fast
@@ -35,6 +38,7 @@ except ImportError:
 LATENCY = float(os.environ.get("FAKE_ENGINE_LATENCY", "0"))
 LOAD_SECONDS = float(os.environ.get("FAKE_ENGINE_LOAD_SECONDS", "0"))
 CALLS = os.environ.get("FAKE_ENGINE_CALLS")
+PRIORITIES = os.environ.get("FAKE_ENGINE_PRIORITIES")
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 MARKER = re.compile(r"!(?:die|400|500-once|500|429-once|garbage|slow:([\d.]+))")
@@ -51,7 +55,7 @@ SWITCHES = (
     "--enable-sleep-mode", "--disable-uvicorn-access-log",
 )  # fmt: skip
 
-Answer = tuple[int, bytes] | list[bytes]  # status and JSON, or events
+Answer = tuple[int, bytes] | Stream  # status and JSON, or events
 GENERATE = {
     b"/v1/chat/completions": answers.chat,
     b"/v1/completions": answers.completion,
@@ -77,6 +81,7 @@ class Server:
         self.seen: set[str] = set()
         self.sleep = sleep.Sleep(options.enable_sleep_mode)
         self.calls = Path(CALLS).open("a", buffering=1) if CALLS else None  # noqa: SIM115 (open to the end)
+        self.priorities = Path(PRIORITIES).open("a", buffering=1) if PRIORITIES else None  # noqa: SIM115 (the same)
 
     def get(self, path: bytes) -> tuple[int, bytes]:
         if path == b"/health":
@@ -115,28 +120,27 @@ class Server:
             return answers.error(400, "Bad Request", f"1 validation error:\n  {problem}"), 0
         if path.endswith(b"load_lora_adapter") and self.options.enable_lora:
             return self.adapter(path, body), 0
-        build = self.routes.get(path)
-        if build is None:
+        if path not in self.routes:
             return NOT_FOUND, 0
         message = answers.last_message(body)
         if self.calls:
             self.calls.write(message.replace("\n", " ") + "\n")
+        if self.priorities:
+            self.priorities.write(f"{body.get('priority', 0)}\n")
         if NEEDS[path] not in body:
             return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}"), 0
         if (name := body.get("model")) not in self.names:
             return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model"), 0
         marker = MARKER.search(message) if "!" in message else None
-        return self.marked(marker, build, body, message) if marker else (self.plain(build, body, message), LATENCY)
+        return self.marked(marker, path, body, message) if marker else (self.plain(path, body, message), LATENCY)
 
-    def plain(self, build: Callable[..., bytes], body: dict[str, Any], message: str) -> Answer:
+    def plain(self, path: bytes, body: dict[str, Any], message: str) -> Answer:
         message = self.sleep.seen(body, message)
-        if body.get("stream") and build is answers.chat:
-            return answers.chat_events(body, message)
-        return 200, build(body, message)
+        if body.get("stream") and path in GENERATE:
+            return stream(path, body, message)
+        return 200, self.routes[path](body, message)
 
-    def marked(
-        self, marker: re.Match[str], build: Callable[..., bytes], body: dict[str, Any], message: str
-    ) -> tuple[Answer, float]:
+    def marked(self, marker: re.Match[str], path: bytes, body: dict[str, Any], message: str) -> tuple[Answer, float]:
         """Behave as the marker says."""
         word = marker[0]
         first = message not in self.seen
@@ -151,9 +155,9 @@ class Server:
         if word == "!429-once" and first:
             return answers.error(429, "RateLimitError", "This request is marked !429."), LATENCY
         if word == "!garbage":
-            whole = build(body, message)
+            whole = self.routes[path](body, message)
             return (200, whole[: len(whole) // 2]), LATENCY
-        return self.plain(build, body, message), float(marker[1]) if marker[1] else LATENCY
+        return self.plain(path, body, message), float(marker[1]) if marker[1] else LATENCY
 
 
 class Connection(asyncio.Protocol):
@@ -206,7 +210,7 @@ class Connection(asyncio.Protocol):
         """End early, as vLLM does when it falls asleep."""
         if self.timer:
             self.timer.cancel()
-        status, body = answer if isinstance(answer, tuple) else (200, b"".join(answer))
+        status, body = answer if isinstance(answer, tuple) else (200, b"".join(answer.events))
         self.write_late((status, body.replace(b'"finish_reason":"stop"', b'"finish_reason":"abort"')))
 
     def write_late(self, answer: Answer) -> None:
@@ -216,16 +220,33 @@ class Connection(asyncio.Protocol):
         self.write(answer)
 
     def write(self, answer: Answer) -> None:
-        if isinstance(answer, list):
-            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-            chunks = b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in answer)
-            self.transport.write(head + chunks + b"0\r\n\r\n")
+        if isinstance(answer, Stream):
+            head = b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
+            self.transport.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+            self.server.inside += 1
+            self.write_events(answer, 0)
             return
         status, body = answer
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
             % (status, REASONS[status], len(body), body)
         )
+
+    def write_events(self, stream: Stream, begin: int) -> None:
+        """Those from `begin` on: all at once, or one and then a pause."""
+        events = stream.events[begin : begin + 1] if stream.pause else stream.events[begin : stream.dies_after]
+        self.transport.write(b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in events))
+        done = begin + len(events)
+        loop = asyncio.get_running_loop()
+        if done == stream.dies_after:
+            loop.call_later(0.05, os.kill, os.getpid(), signal.SIGKILL)  # once they are sent
+        elif done < len(stream.events):
+            self.timer = loop.call_later(stream.pause, self.write_events, stream, done)
+        if done < len(stream.events):
+            return
+        self.timer = None
+        self.server.inside -= 1
+        self.transport.write(b"0\r\n\r\n")
 
 
 def options() -> argparse.Namespace:
