@@ -22,7 +22,7 @@ class Changed(Exception):
 def write(folder: Path, key: str, on_progress: Progress = lambda _bytes: None) -> str:
     """Take down what is there. Returns the digest of it all, 40 hex digits: the revision of a folder without one."""
     files = {
-        name: {"bytes": (folder / name).stat().st_size, **_digest(folder / name, on_progress)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": _digest(folder / name, on_progress)}
         for name in _names(folder)
     }
     draft = folder / f"{NAME}.{os.getpid()}"
@@ -43,9 +43,8 @@ def verify(folder: Path, key: str, on_progress: Progress = lambda _bytes: None) 
     if missing := sorted(files.keys() ^ set(_names(folder))):
         raise Changed(f"{folder / missing[0]} was added or removed.")
     for name, entry in files.items():
-        if (folder / name).stat().st_size != entry["bytes"] or _digest(folder / name, on_progress) != {
-            "sha256": entry["sha256"]
-        }:
+        size = (folder / name).stat().st_size
+        if size != entry["bytes"] or _digest(folder / name, on_progress) != entry["sha256"]:
             raise Changed(f"{folder / name} was changed.")
 
 
@@ -55,13 +54,13 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
 
 
-def _digest(path: Path, on_progress: Progress) -> dict[str, str]:
+def _digest(path: Path, on_progress: Progress) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             on_progress(len(chunk))
-    return {"sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def _sign(files: dict[str, Any], key: str) -> str:
