@@ -8,6 +8,7 @@ import tempfile
 import uvicorn
 from django.conf import settings
 from django.core.checks import run_checks
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batchserver.asgi import application
 
@@ -17,14 +18,34 @@ MESSAGE_BYTES = 64 * 1024  # of a WebSocket message
 BACKLOG = 1024
 
 
+class BoundedHeaders(HttpToolsProtocol):
+    """httptools parses twice as fast as h11, but sets no limit to a request's head: this one does."""
+
+    _head = 0  # bytes of a head that has not come as a whole
+    _in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._head = self._head + len(data) if self._in_head else 0
+        if self._head > HEADERS_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's headers are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head = False
+
+
 def main() -> None:
     refuse_nonsense()
     spool_uploads_beside_files()
     sockets = [listen(port) for port in sorted({settings.API_PORT, settings.WEB_PORT})]
     config = uvicorn.Config(
         application,
-        http="h11",  # httptools sets no limit to a request's headers
-        h11_max_incomplete_event_size=HEADERS_BYTES,
+        http=BoundedHeaders,
         ws_max_size=MESSAGE_BYTES,
         lifespan="on",
         log_config=None,

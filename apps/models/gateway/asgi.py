@@ -14,6 +14,8 @@ from apps.models.gateway import refusals
 from apps.models.gateway.exchange import ENDPOINTS, Answer, Request
 from apps.models.gateway.gateway import Gateway
 
+WATCH_AFTER = 0.05  # seconds: an answer that comes sooner is not worth watching whether the client still waits
+
 log = logging.getLogger(__name__)
 
 _gateways: WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = WeakKeyDictionary()
@@ -66,8 +68,8 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     caller = await gateway().callers.find(digest_in(header(scope, b"authorization")))
-    media_type = header(scope, b"content-type").partition(";")[0].strip()
-    if media_type.lower() != "application/json":
+    media_type = header(scope, b"content-type").partition(";")[0].strip().lower()
+    if media_type != "application/json":
         raise refusals.wrong_media_type(media_type)
     body = await _read(receive)
     if body is not None:
@@ -121,7 +123,13 @@ async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> Non
         gone = True
         working.cancel()
 
-    watcher = asyncio.create_task(watch())
+    watcher: asyncio.Task[None] | None = None
+
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER, begin)
     try:
         await work
     except asyncio.CancelledError:
@@ -129,4 +137,6 @@ async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> Non
             raise
         working.uncancel()
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher:
+            watcher.cancel()
