@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from apps.models.engine import Engine, EngineSpec
 from tests.stack.live import REPOSITORY
@@ -10,7 +11,9 @@ from tests.stack.live import REPOSITORY
 class Lender:
     """An `EngineHost` without a slot; a context manager."""
 
-    def __init__(self, folder: Path, *, name: str = "test-model", **env: str) -> None:
+    def __init__(
+        self, folder: Path, *, name: str = "test-model", runner: Literal["generate", "pooling"] = "generate", **env: str
+    ) -> None:
         """`env` steers the fake, for example FAKE_ENGINE_LATENCY."""
         (folder / "config.json").write_text("{}")
         self.restarts, self.going, self.stopping = 0, True, False
@@ -20,7 +23,7 @@ class Lender:
             python=REPOSITORY / "tests/fakes/engine/python",
             model=folder,
             served_name=name,
-            runner="generate",
+            runner=runner,
             socket=folder / "engine.sock",
             log=folder / "engine.log",
             cwd=REPOSITORY,

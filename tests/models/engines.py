@@ -53,10 +53,20 @@ def all_gone(pids: set[int]) -> bool:
 
 def post(engine: Engine, path: str, body: dict[str, Any]) -> tuple[int, Any]:
     """Status and decoded answer of one request."""
+    status, answer = _post(engine, path, body)
+    return status, json.loads(answer)
+
+
+def raw(engine: Engine, path: str, body: dict[str, Any]) -> bytes:
+    """The bytes of one answer, for streams."""
+    return _post(engine, path, body)[1]
+
+
+def _post(engine: Engine, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
     connection = UnixHTTPConnection(engine.spec.socket, timeout=60)
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     response: http.client.HTTPResponse = connection.getresponse()
-    answer = json.loads(response.read())
+    answer = response.read()
     connection.close()
     return response.status, answer
 

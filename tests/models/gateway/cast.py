@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from channels.db import database_sync_to_async
+
 from apps.core.api.body_limit import App, Message
 from apps.models.models import Device, Engine, Model
 from apps.models.slots import Slot
@@ -13,13 +15,17 @@ from tests.batches.lender import Lender
 CHAT = "/v1/chat/completions"
 
 
-def show_engine(model: Model, lender: Lender | None, **fields: Any) -> Engine:
+def show_engine(model: Model, lender: Lender | None) -> Engine:
     """The row that a GPU worker of this host would write; without a lender the engine does not serve."""
     device, _ = Device.objects.get_or_create(slot=Slot.here("cpu").key)
-    serving = {"state": Engine.State.READY, "socket": str(lender.engine.spec.socket), "served": [model.name]}
-    values = (serving if lender else {"state": Engine.State.STOPPED, "socket": "", "served": []}) | fields
-    engine, _ = Engine.objects.update_or_create(device=device, model=model, defaults=values)
-    return engine
+    values: dict[str, Any] = {"state": Engine.State.STOPPED, "socket": "", "served": []}
+    if lender:
+        values = {"state": Engine.State.READY, "socket": str(lender.engine.spec.socket), "served": [model.name]}
+    return Engine.objects.update_or_create(device=device, model=model, defaults=values)[0]
+
+
+async def in_database(function: Any, *arguments: Any, **more: Any) -> Any:
+    return await database_sync_to_async(function)(*arguments, **more)
 
 
 def chat(text: str, **more: Any) -> dict[str, Any]:
@@ -37,14 +43,19 @@ class Response:
         return json.loads(self.body)
 
     @property
-    def error(self) -> Any:
-        return self.json["error"]
+    def code(self) -> Any:
+        """Of an error."""
+        return self.json["error"]["code"]
 
     @property
     def events(self) -> list[Any]:
         """The data of server-sent events; "[DONE]" as it is."""
-        texts = [event.partition(b"data: ")[2] for event in self.body.split(b"\n\n")[:-1]]
-        return [text.decode() if text == b"[DONE]" else json.loads(text) for text in texts]
+        return parsed(self.body)
+
+
+def parsed(stream: bytes) -> list[Any]:
+    texts = [event.partition(b"data: ")[2] for event in stream.split(b"\n\n")[:-1]]
+    return [text.decode() if text == b"[DONE]" else json.loads(text) for text in texts]
 
 
 class Exchange:
@@ -85,7 +96,7 @@ class Asking:
     """A client with a key."""
 
     def __init__(self, application: App, key: str) -> None:
-        self._application, self.key = application, key
+        self.application, self.key = application, key
 
     def start(
         self, body: Any, path: str = CHAT, *, headers: dict[str, str] | None = None, reading: int = 0
@@ -93,7 +104,8 @@ class Asking:
         """`body` is JSON or bytes; `reading` is how many messages fit between the gateway and a slow client."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         own = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        return Exchange(self._application, path, raw, own | (headers or {}), reading)
+        return Exchange(self.application, path, raw, own | (headers or {}), reading)
 
     async def post(self, body: Any, path: str = CHAT, **headers: str) -> Response:
-        return await self.start(body, path, headers=headers).response()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.start(body, path, headers=named).response()
