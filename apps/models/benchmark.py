@@ -1,0 +1,162 @@
+"""Benchmarks: what may be asked for, who sees them, and how several are shown together.
+
+A benchmark is a sweep over numbers of requests in flight, measured on one device (`apps.models.benchmark_run`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from apps.accounts.models import Project
+from apps.core import bell
+from apps.core.errors import DomainError
+from apps.events import progress
+from apps.models.models import Benchmark, Model
+
+TOPIC = "benchmark"
+CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64)
+MAX_LEVELS = 12
+MAX_CONCURRENCY = 1024
+MAX_TOKENS = 32_768  # of a prompt, or of an answer
+MAX_REQUESTS = 10_000  # of a level
+
+# What a chart can show of a level, and in what unit.
+MEASURES = {
+    "output_tokens_per_second": "tokens/s",
+    "requests_per_second": "requests/s",
+    "first_token": "ms",
+    "inter_token": "ms",
+    "latency": "ms",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What `Benchmark.sweep` holds."""
+
+    concurrencies: tuple[int, ...]
+    prompt_tokens: int
+    output_tokens: int
+    requests_per_level: int | None
+    """None: four of each client, at least eight."""
+
+    @classmethod
+    def parse(cls, sweep: dict[str, Any]) -> "Sweep":
+        return cls(**{**sweep, "concurrencies": tuple(sweep["concurrencies"])})
+
+    def requests(self, concurrency: int) -> int:
+        return self.requests_per_level or max(4 * concurrency, 8)
+
+
+def start_benchmark(
+    *,
+    model: Model,
+    concurrencies: Sequence[int] = CONCURRENCIES,
+    prompt_tokens: int = 256,
+    output_tokens: int = 64,
+    requests_per_level: int | None = None,
+    created_by: User | None = None,
+) -> Benchmark:
+    """Measure the model as soon as a device is free for it. Raises `DomainError` for a sweep that makes no sense."""
+    levels = sorted(set(concurrencies))
+    if not 1 <= len(levels) <= MAX_LEVELS or levels[0] < 1 or levels[-1] > MAX_CONCURRENCY:
+        message = f"Give 1 to {MAX_LEVELS} numbers of requests in flight, each from 1 to {MAX_CONCURRENCY}."
+        raise DomainError(message, param="concurrencies")
+    bounds = {
+        "prompt_tokens": (prompt_tokens, 8, MAX_TOKENS),
+        "output_tokens": (output_tokens, 2, MAX_TOKENS),
+        "requests_per_level": (requests_per_level or 1, 1, MAX_REQUESTS),
+    }
+    for name, (value, least, most) in bounds.items():
+        if not least <= value <= most:
+            raise DomainError(f"{name} must be from {least} to {most:,}, not {value:,}.", param=name)
+    with transaction.atomic():
+        benchmark = Benchmark.objects.create(
+            model=model,
+            revision=model.revision,
+            sweep={
+                "concurrencies": levels,
+                "prompt_tokens": prompt_tokens,
+                "output_tokens": output_tokens,
+                "requests_per_level": requests_per_level,
+            },
+            created_by=created_by,
+        )
+        bell.ring("gpu")
+    benchmark.refresh_from_db()
+    return benchmark
+
+
+def cancel_benchmark(*, benchmark: Benchmark) -> bool:
+    """Stop it within seconds; levels that were measured are kept. False when it has ended already."""
+    waiting = Benchmark.objects.filter(pk=benchmark.pk, status=Benchmark.Status.QUEUED)
+    if not waiting.update(status=Benchmark.Status.CANCELLED, cancel_requested_at=Now(), ended_at=Now()):
+        running = Benchmark.objects.filter(pk=benchmark.pk, status=Benchmark.Status.RUNNING, cancel_requested_at=None)
+        if not running.update(cancel_requested_at=Now()):
+            return False
+    benchmark.refresh_from_db()
+    bell.ring("gpu")
+    progress.hint(TOPIC, benchmark.uid)
+    return True
+
+
+class BenchmarkTopic:
+    """See `apps.events.progress.Topic`. Who may use the model may see how it was measured."""
+
+    def authorize(self, who: User | Project, uid: str) -> bool:
+        return visible_to(who).filter(uid=uid).exists()
+
+    def snapshot(self, uid: str) -> progress.Snapshot | None:
+        benchmark = Benchmark.objects.filter(uid=uid).first()
+        return None if benchmark is None else snapshot_of(benchmark)
+
+
+def visible_to(who: User | Project) -> QuerySet[Benchmark]:
+    """The benchmarks of the models that a project, or a member of projects, may use."""
+    if isinstance(who, User) and who.is_superuser:
+        return Benchmark.objects.all()
+    projects = [who] if isinstance(who, Project) else Project.objects.visible_to(who)
+    return Benchmark.objects.filter(Q(model__project=None) | Q(model__project__in=projects))
+
+
+def snapshot_of(benchmark: Benchmark) -> progress.Snapshot:
+    return {
+        "id": benchmark.uid,
+        "object": "benchmark.progress",
+        "status": benchmark.status,
+        "status_label": benchmark.get_status_display(),
+        "final": benchmark.status in Benchmark.ENDED,
+        "message": benchmark.message,
+        "total": len(benchmark.sweep["concurrencies"]),
+        "completed": len(benchmark.levels),
+        "levels": benchmark.levels,
+    }
+
+
+def compare(benchmarks: Iterable[Benchmark], measure: str, percentile: str = "p95") -> list[dict[str, Any]]:
+    """A line of a chart for each: x is the number of requests in flight, y the measure (see MEASURES) in its unit.
+
+    `percentile` (p50, p95, p99) chooses among those of a time. Levels without the measure are left out.
+    """
+    series = []
+    for benchmark in benchmarks:
+        points = []
+        for level in benchmark.levels:
+            value = level.get(measure)
+            value = value.get(percentile) if isinstance(value, dict) else value
+            if value is not None:
+                points.append({"x": level["concurrency"], "y": round(value, 2)})
+        series.append({"id": benchmark.uid, "label": label(benchmark), "unit": MEASURES[measure], "points": points})
+    return series
+
+
+def label(benchmark: Benchmark) -> str:
+    """Model, revision and device: what was measured."""
+    revision = f" @{benchmark.revision[:7]}" if benchmark.revision else ""
+    device = f" on {benchmark.device_name}" if benchmark.device_name else ""
+    return f"{benchmark.model}{revision}{device}"
