@@ -11,6 +11,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+SHOWN = 6  # runs in the table; the file has all
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
@@ -44,7 +46,7 @@ def report(name: str, figures: Sequence[Figure], folder: Path) -> bool:
     table = Table("figure", "value", "unit", "goal", "holds", "runs", title=name, title_justify="left")
     for figure in figures:
         holds = "—" if figure.goal == "—" else ("yes" if figure.holds else "[red]NO[/red]")
-        runs = " ".join(f"{run:.4g}" for run in figure.runs)
+        runs = " ".join(f"{run:.4g}" for run in figure.runs[:SHOWN]) + (" …" if len(figure.runs) > SHOWN else "")
         table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, figure.goal, holds, runs)
     Console(width=140).print(table)
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}

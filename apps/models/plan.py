@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import accumulate
 from typing import NamedTuple
 
 from apps.models.jobs import Job
@@ -199,7 +198,10 @@ def _group(jobs: list[Job], slot: SlotState, costs: Costs, rules: Rules) -> _Gro
     cost = 0.0 if here else _leave(slot, costs) + _enter(model_id, slot, costs)
     came = min(job.since for job in jobs)
     waited = _ago(max(came, slot.left.get(model_id, came)), slot)
-    ends = list(accumulate((costs.work(job) for job in jobs), initial=cost))[1:]  # when each is done, begun now
+    end, finish = cost, _Start(float("inf"), 0.0)
+    for job in jobs:
+        end += costs.work(job)
+        finish = min(finish, _Start(-_ago(job.deadline, slot) - end, end))
     least = _least_turn(cost, rules)
     stale = rules.staleness * (1 - RESERVE) - waited - cost
     return _Group(
@@ -209,11 +211,9 @@ def _group(jobs: list[Job], slot: SlotState, costs: Costs, rules: Rules) -> _Gro
         waited=waited,
         people=max((_ago(job.since, slot) for job in jobs if job.urgent), default=0.0),
         cost=cost,
-        service=ends[-1],
-        turn=_Start(
-            min(stale, 0.0) if jobs[0].urgent else stale, cost + max(least, min(rules.quantum, ends[-1] - cost))
-        ),
-        finish=min(_Start(-_ago(job.deadline, slot) - end, end) for job, end in zip(jobs, ends, strict=True)),
+        service=end,
+        turn=_Start(min(stale, 0.0) if jobs[0].urgent else stale, cost + max(least, min(rules.quantum, end - cost))),
+        finish=finish,
     )
 
 
