@@ -24,7 +24,7 @@ class _Crowd:
         self.present = 0
         self.waiting = 0
         self.came = True
-        """Whether there was any since it was last told."""
+        """Whether one came, or was answered, since it was last told."""
         self.told_waiting = False
 
 
@@ -47,7 +47,13 @@ class Place:
         if self._crowd.waiting == int(waits):  # the first came, or the last went
             self._changed.set()
 
+    def serve(self) -> None:
+        """It is answered."""
+        self._crowd.came = True
+        self.waiting = False
+
     def leave(self) -> None:
+        """It has ended."""
         self.waiting = False
         self._crowd.present -= 1
 

@@ -138,7 +138,7 @@ class Exchange:
                 self._targets.forget(self._request.caller.project, self._request.model)
                 target = await self._wait(target, end)
             else:
-                self._place.waiting = False
+                self._place.serve()
                 return answer
 
     async def _wait(self, target: Target, end: float) -> Target:

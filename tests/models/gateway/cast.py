@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from apps.models.slots import Slot
 from tests.batches.lender import Lender
 
 CHAT = "/v1/chat/completions"
+SOON = 5.0  # seconds
 
 
 def show_engine(model: Model, lender: Lender | None) -> Engine:
@@ -26,6 +28,15 @@ def show_engine(model: Model, lender: Lender | None) -> Engine:
 
 async def in_database(function: Any, *arguments: Any, **more: Any) -> Any:
     return await database_sync_to_async(function)(*arguments, **more)
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = SOON) -> bool:
+    end = asyncio.get_running_loop().time() + seconds
+    while not await in_database(condition):
+        if asyncio.get_running_loop().time() > end:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 def chat(text: str, **more: Any) -> dict[str, Any]:
@@ -103,7 +114,7 @@ class Asking:
     ) -> Exchange:
         """`body` is JSON or bytes; `reading` is how many messages fit between the gateway and a slow client."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        own = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        own = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         return Exchange(self.application, path, raw, own | (headers or {}), reading)
 
     async def post(self, body: Any, path: str = CHAT, **headers: str) -> Response:

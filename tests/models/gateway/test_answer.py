@@ -59,9 +59,7 @@ async def test_it_streams_the_engine_s_words(
 
 async def test_it_embeds(asking: Asking, transactional_db: None, tmp_path: Any) -> None:
     (tmp_path / "config.json").write_text("{}")
-    model = await in_database(
-        Model.objects.create, name="test-model", path=str(tmp_path), runner=Model.Runner.POOLING
-    )
+    model = await in_database(Model.objects.create, name="test-model", path=str(tmp_path), runner=Model.Runner.POOLING)
     with Lender(tmp_path, runner="pooling") as lender:
         await in_database(show_engine, model, lender)
         answer = await asking.post({"model": "test-model", "input": ["a", "b"]}, "/v1/embeddings")
@@ -71,8 +69,8 @@ async def test_it_embeds(asking: Asking, transactional_db: None, tmp_path: Any) 
 @pytest.mark.parametrize("marker", ["!400", "!500"])
 async def test_it_passes_the_engine_s_errors_on(asking: Asking, served: Model, lender: Lender, marker: str) -> None:
     bare = await in_database(engines.post, lender.engine, CHAT, chat(marker))
-    for stream in (True, False):
-        answer = await asking.post(chat(marker, stream=stream))
+    for streams in (True, False):
+        answer = await asking.post(chat(marker, stream=streams))
         assert (answer.status, answer.json) == bare
     assert len(lender.called()) == 3  # an engine that is well is not asked twice
 
@@ -99,7 +97,9 @@ async def test_other_routes_are_django_s(asking: Asking, path: str) -> None:
 
 async def test_pages_ask_without_a_key(asking: Asking, served: Model, owner: Tenant) -> None:
     told = [part async for part in stream(project=owner.project, endpoint=CHAT, body=chat("Hello"))]
-    assert "".join(event["choices"][0]["delta"]["content"] for event in parsed(b"".join(told))[:-1]) == "Answer to: Hello"
+    assert (
+        "".join(event["choices"][0]["delta"]["content"] for event in parsed(b"".join(told))[:-1]) == "Answer to: Hello"
+    )
 
 
 @pytest.mark.parametrize(("change", "code"), [({"model": "none"}, "model_not_found"), ({"n": 99}, "invalid_request")])

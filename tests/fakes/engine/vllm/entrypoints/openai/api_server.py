@@ -41,7 +41,7 @@ CALLS = os.environ.get("FAKE_ENGINE_CALLS")
 PRIORITIES = os.environ.get("FAKE_ENGINE_PRIORITIES")
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-MARKER = re.compile(r"!(?:die|400|500-once|500|429-once|garbage|slow:([\d.]+))")
+MARKER = re.compile(r"!(?:die(?!-)|400|500-once|500|429-once|garbage|slow:([\d.]+))")
 REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 429: b"Too Many Requests", 500: b"Internal Server Error"}
 NOT_FOUND = (404, b'{"detail":"Not Found"}')
 
