@@ -67,11 +67,15 @@ class Runner:
     def run(self) -> None:
         """Send lines until none is left or the host says no. Nothing of ours is leased afterwards."""
         try:
-            while uvloop.run(self._serve_one_engine()) and self._host.restart():
+            while uvloop.run(self._serve_one_engine()) and self._restart():
                 self._accuse()
         finally:
             self._thread.submit(self._release_all)
             self._thread.shutdown()
+
+    def _restart(self) -> bool:
+        """Suspects were expected to kill it."""
+        return self._host.restart(explained=self._suspects.group() is not None)
 
     async def _serve_one_engine(self) -> bool:
         """Work with the engine as long as it lives. True: it died, and there is more to send."""
@@ -171,6 +175,7 @@ class Runner:
         for line in self._victims:
             if line is guilty:
                 log.warning("Line %s of batch %s kills the engine", line.number, line.batch)
+                self._host.explain()
                 message = "This request made the engine crash twice, alone with it; it was not tried again."
                 self._outcomes.append(_errored(line, "engine_crash", message))
             elif line.shard in self._shards:

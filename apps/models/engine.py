@@ -34,10 +34,16 @@ CURES = (  # a phrase of vLLM's, or of Python's, and what to do
     ("Cannot find any model weights", "The model's folder must hold its weights as safetensors."),
     ("Repo id must be", "The model's folder is gone: put it back, or register the model in another."),
 )
+NO_CURE = "The log's last lines say why."
 
 
 class EngineFailed(Exception):
     """The engine did not get ready. The message says what to do, and ends with the last lines of the log."""
+
+    def __init__(self, message: str, *, explained: bool = False) -> None:
+        super().__init__(message)
+        self.explained = explained
+        """Whether a cause is known, which trying again does not cure."""
 
 
 class AdapterRefused(Exception):
@@ -92,9 +98,12 @@ class Engine:
         deadline = time.monotonic() + timeout
         while not self.healthy():
             if not self.alive():
-                raise EngineFailed(self._explain(f"ended with code {self._process.wait(1)}", self._cure()))
+                cure = self._cure()
+                what = self._explain(f"ended with code {self._process.wait(1)}", cure)
+                raise EngineFailed(what, explained=cure != NO_CURE)
             if should_stop():
-                raise EngineFailed(f"The engine of {self.spec.served_name} was told to stop while it loaded.")
+                message = f"The engine of {self.spec.served_name} was told to stop while it loaded."
+                raise EngineFailed(message, explained=True)
             if time.monotonic() > deadline:
                 cure = "If the log shows that it still loads, raise ENGINE_START_SECONDS."
                 raise EngineFailed(self._explain(f"is not ready after {timeout:g} s", cure))
@@ -215,7 +224,7 @@ class Engine:
 
     def _cure(self) -> str:
         text = "\n".join(self.tail(100))
-        return next((cure for phrase, cure in CURES if phrase in text), "The log's last lines say why.")
+        return next((cure for phrase, cure in CURES if phrase in text), NO_CURE)
 
     def _explain(self, what: str, cure: str) -> str:
         lines = "\n".join(self.tail())

@@ -31,10 +31,18 @@ class Job:
 class EngineHost(Protocol):
     """Lends a running engine to a job, which may ask for a new one when it died under the job's hands."""
 
-    engine: Engine
+    @property
+    def engine(self) -> Engine:
+        """The one that runs."""
 
-    def restart(self) -> bool:
-        """Replace the dead engine; blocks while it loads. False: it does not start, or we have to stop."""
+    def restart(self, *, explained: bool = False) -> bool:
+        """Replace the dead engine; blocks while it loads. False: it does not start, or we have to stop.
+
+        `explained`: the death was to be expected, and tells nothing about the model.
+        """
+
+    def explain(self) -> None:
+        """One request was found to be the cause of this turn's deaths."""
 
     def must_stop(self) -> bool:
         """Whether the slot is lost or the worker was asked to stop: seconds are left. Asks no database."""

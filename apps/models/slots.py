@@ -1,9 +1,11 @@
 """GPU slots: what one worker owns. A slot is "cpu", a GPU's index, or several joined ("0,1") for one large model."""
 
 import hashlib
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pynvml
 
@@ -48,3 +50,39 @@ def detect() -> list[str]:
     except pynvml.NVMLError:
         count = 0
     return [str(index) for index in range(count)] or ["cpu"]
+
+
+def describe(slot: Slot) -> dict[str, Any]:
+    """What a slot's `Device` says: name, memory in bytes (that of its smallest GPU), and whether engines can sleep."""
+    if slot.devices == "cpu":
+        return {"name": _cpu_name(), "memory_bytes": machine_memory(), "can_sleep": False}
+    try:
+        names, memory = _gpus(slot.devices.split(","))
+    except pynvml.NVMLError:  # an engine will say more about it
+        names, memory = [f"GPU {slot.devices}"], 0
+    name = f"{len(names)} x {names[0]}" if len(names) > 1 else names[0]
+    return {"name": name, "memory_bytes": memory, "can_sleep": True}
+
+
+def _gpus(indices: list[str]) -> tuple[list[str], int]:
+    """Their names, and the bytes of the smallest. Raises `pynvml.NVMLError`."""
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(int(index)) for index in indices]
+        memory = min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
+        return [pynvml.nvmlDeviceGetName(handle) for handle in handles], memory
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def machine_memory() -> int:
+    """Bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cpu_name() -> str:
+    """As the kernel calls it; "CPU" where it does not say."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "CPU"

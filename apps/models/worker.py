@@ -1,207 +1,252 @@
-"""A GPU worker: keeps one engine warm on its slot and gives it the plan's next job."""
+"""A GPU worker: does what the plan says with its slot's engines, and lends the one that is awake to jobs."""
 
-import json
 import logging
-import shutil
 import time
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from apps.core import leases
-from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
-from apps.models import engine_settings, jobs, plan
-from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed, EngineSpec
+from apps.models import costs, demand, jobs, plan
+from apps.models.deaths import Deaths, broken_models
+from apps.models.engine import Engine, EngineFailed
+from apps.models.engine_spec import window
+from apps.models.fleet import Fleet, weight_bytes
+from apps.models.jobs import Job
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
-from apps.models.slots import Slot
+from apps.models.plan import Park, Rules, SlotState, Verb
+from apps.models.slots import Slot, describe, machine_memory
 
-BACK_OFF = (0, 2, 5, 15, 30, 60)  # seconds that a model rests after its first, second … start that failed
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
-STOP_SECONDS = 8.0
+LOOK_SECONDS = 1.0  # between two looks at the plan while a job runs
 REAP_SECONDS = 5.0
+LEARN_FROM = 5.0  # seconds of a turn; a shorter one says little about a request
+LOG_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
 
 
 class GpuWorker:
-    """Owns a slot's engine and lends it to jobs. What a job does with it is the job kind's business."""
-
-    engine: Engine
+    """An `EngineHost`. What a job does with the engine is the job kind's business."""
 
     def __init__(self, slot: Slot, held: leases.Held, keeper: leases.Keeper) -> None:
-        self._slot, self._held, self._keeper = slot, held, keeper
-        self._model: Model | None = None  # whose engine runs
-        self._turn_began = 0.0
-        self._failures: dict[int, int] = {}  # model -> starts that failed in a row
-        self._rests: dict[int, float] = {}  # model -> monotonic time before which it is not tried again
+        self._slot, self._keeper = slot, keeper
         for group in held.left_behind.splitlines():
             ProcessGroup.parse(group).reap(REAP_SECONDS)
-        self._device, _ = Device.objects.update_or_create(slot=slot.key, defaults={"seen_at": Now()})
-        self._device.engines.update(state=EngineRow.State.STOPPED, message="", socket="", since=Now())
-
-    def step(self) -> bool:
-        """Serve one job for a quantum. False when nothing waits, or its engine does not start."""
-        if self._model and not self.engine.alive():
-            self._failed("The engine died while it waited.", self._model)
-        job = plan.choose(self._backlog(), resident=self._resident, quantum_over=self._turn_is_over())
-        if job is None or not self._serve(job.model_id):
-            return False
-        self._show(EngineRow.State.BUSY)
-        jobs.kind(job.kind).run(self, self._keeper, concurrency(self._slot))
-        if self._model:
-            self._show(EngineRow.State.READY)
-        return True
-
-    def close(self) -> None:
-        self._stop_engine()
-
-    def must_stop(self) -> bool:
-        return STOP.is_set() or self._keeper.lost(self._held)
-
-    def go_on(self) -> bool:
-        return not self.must_stop() and not self._swap_is_due() and not self._adapter_is_new()
-
-    def restart(self) -> bool:
-        """A new engine in place of one that died."""
-        model = self._model
-        if model is None:
-            return False
-        self._failed("The engine died while it answered requests; they are sent again.", model)
-        return self._serve(model.pk)
+        self._device, _ = Device.objects.update_or_create(slot=slot.key, defaults={**describe(slot), "seen_at": Now()})
+        self._device.engines.update(state=EngineRow.State.STOPPED, message="", socket="", served=[], order="")
+        self._fleet = Fleet(slot, self._device, held, keeper)
+        self._deaths = Deaths(self._device)
+        self._turn_began: datetime | None = None
+        self._left: dict[int | None, datetime] = {}
+        self._job: Job | None = None  # that runs
+        self._looked, self._stay = 0.0, True
 
     @property
-    def _resident(self) -> int | None:
-        return self._model.pk if self._model else None
+    def engine(self) -> Engine:
+        """The one that is awake, while a job runs."""
+        assert self._fleet.awake is not None  # noqa: S101 (for mypy)
+        return self._fleet.awake
 
-    def _turn_is_over(self) -> bool:
-        return time.monotonic() - self._turn_began > settings.MODEL_QUANTUM_SECONDS
+    def step(self) -> bool:
+        """Carry out one action of the plan. False when there is nothing to do, or an engine does not start."""
+        self._obey()
+        self._bury()
+        match self._decide():
+            case plan.Serve(job):
+                return self._run(job)
+            case plan.Switch(job, park, evict):
+                return self._switch(job, park, evict) and self._run(job)
+            case plan.Idle():
+                return False
 
-    def _swap_is_due(self) -> bool:
-        """After its turn a model goes on only while the plan would choose it again."""
-        if not self._turn_is_over():
+    def close(self) -> None:
+        self._fleet.close()
+
+    def must_stop(self) -> bool:
+        return self._fleet.must_stop()
+
+    def go_on(self) -> bool:
+        return not self.must_stop() and self._may_stay()
+
+    def restart(self, *, explained: bool = False) -> bool:
+        model = self._fleet.model
+        if model is None:
             return False
-        chosen = plan.choose(self._backlog(), resident=self._resident, quantum_over=True)
-        self._turn_began = time.monotonic()
-        return chosen is not None and chosen.model_id != self._resident
+        self._failed("The engine died while it answered requests; they are sent again.", model, explained=explained)
+        broken = not explained and model.pk in broken_models()
+        return not broken and self._start(model) and self._show_busy()
+
+    def explain(self) -> None:
+        if self._fleet.model and self._turn_began:
+            self._deaths.explain(self._fleet.model, since=timezone.now() - self._turn_began)
+
+    def _decide(self, running: Job | None = None) -> plan.Action:
+        waiting = self._backlog()
+        return plan.decide(
+            [*waiting, running] if running else waiting,
+            slot=self._state(),
+            costs=costs.costs_of(self._device),
+            rules=Rules(
+                quantum=settings.MODEL_QUANTUM_SECONDS,
+                staleness=settings.MODEL_STALENESS_SECONDS,
+                linger=settings.INTERACTIVE_LINGER_SECONDS,
+            ),
+        )
+
+    def _backlog(self) -> list[Job]:
+        """Without models that rest or whose breaker is open, so that they keep no other from its turn."""
+        broken = broken_models()
+        return [
+            job
+            for job in jobs.backlog()
+            if job.model_id is None or not (job.model_id in broken or self._deaths.rests(job.model_id))
+        ]
+
+    def _state(self) -> SlotState:
+        model, awake = self._fleet.model, self._fleet.awake
+        return SlotState(
+            now=timezone.now(),
+            awake=model.pk if model else None,
+            turn_began=self._turn_began,
+            used_at=demand.last_used(model.pk) if model else None,
+            left=self._left,
+            can_sleep=awake is not None and awake.can_sleep,
+            asleep=self._fleet.asleep,
+            awake_bytes=weight_bytes(model) if model else 0,
+            sleep_budget=settings.SLEEP_MEMORY_GIB * 2**30 or machine_memory() // 2,
+        )
+
+    def _may_stay(self) -> bool:
+        """Looked at once a second: no order, no other model's turn, no adapter that has yet to be loaded."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            ordered = self._device.engines.exclude(order="").exists()
+            switch = isinstance(self._decide(self._job), plan.Switch)
+            self._stay = not (ordered or switch or self._adapter_is_new())
+            self._looked = time.monotonic()
+        return self._stay
 
     def _adapter_is_new(self) -> bool:
         """One that was registered since is loaded between two turns."""
-        return Model.objects.filter(base=self._resident).exclude(name__in=self.engine.served).exists()
+        served = self._fleet.awake.served if self._fleet.awake else ()
+        return Model.objects.filter(base=self._fleet.model).exclude(name__in=served).exists()
 
-    def _backlog(self) -> list[jobs.Job]:
-        """Without models that rest, so that one that does not start keeps no other from its turn."""
-        now = time.monotonic()
-        return [job for job in jobs.backlog() if self._rests.get(job.model_id, now) <= now]
-
-    def _serve(self, model_id: int) -> bool:
-        """Make the model's engine ours to use; False when it does not start (the plan comes back to it)."""
-        model = Model.objects.prefetch_related("adapters").get(pk=model_id)
-        if self._resident == model_id and self._adapt(model):
-            return True
-        self._stop_engine()
-        self._show(EngineRow.State.STARTING, model=model)
-        try:
-            self._start(model)
-        except (EngineFailed, OSError, ValueError) as error:  # the last two: an adapter's folder is broken
-            self._failed(str(error), model)
+    def _switch(self, job: Job, park: Park, evict: tuple[int, ...]) -> bool:
+        """Make room for a job, and its engine ready. False: another slot has done so, or it does not start."""
+        if job.urgent and job.model_id and not demand.claim(job.model_id, self._device):
             return False
-        self._failures.pop(model_id, None)
-        self._turn_began = time.monotonic()
-        self._show(EngineRow.State.READY)
+        self._leave()
+        self._fleet.evict(evict)
+        self._fleet.park(park)
+        if job.model_id is None:
+            self._turn_began = timezone.now()
+            return True
+        return self._start(Model.objects.prefetch_related("adapters").get(pk=job.model_id))
+
+    def _leave(self) -> None:
+        if self._turn_began:
+            self._left[self._fleet.model.pk if self._fleet.model else None] = timezone.now()
+        self._turn_began = None
+
+    def _start(self, model: Model) -> bool:
+        """Wake or start its engine; False when that fails (the plan comes back to it)."""
+        if model.pk in self._fleet.asleep:
+            try:
+                self._fleet.wake(model)
+            except EngineFailed as error:
+                self._failed(f"{error} It is started anew.", model, explained=True)
+        try:
+            if self._fleet.model is None:
+                self._fleet.start(model)
+        except (EngineFailed, OSError, ValueError) as error:  # the last two: an adapter's folder is broken
+            self._failed(str(error), model, explained=getattr(error, "explained", True))
+            return False
+        self._turn_began = timezone.now()
         return True
 
-    def _adapt(self, model: Model) -> bool:
-        """Load the adapters that the running engine lacks. False when it cannot: another engine must."""
-        lacking = set(_adapters(model)) - self.engine.adapters
+    def _run(self, job: Job) -> bool:
+        """Lend the engine to a job until it has no more to do, or has to stop."""
+        model = self._fleet.model
+        if model is not None and not self._is_adapted(model):
+            return False
+        self._job, self._looked, self._stay = job, time.monotonic(), True
+        before, began = self._waiting(job), time.monotonic()
+        if model is not None and not job.urgent:
+            self._show_busy()
         try:
-            for adapter in lacking if self.engine.spec.takes_adapters else ():
-                self.engine.load_adapter(adapter)
-        except (AdapterRefused, OSError) as error:
+            jobs.kind(job.kind).run(self, self._keeper, window(model, self._slot) if model else 0)
+        finally:
+            self._job = None
+        if model is not None and self._fleet.model is not None:
+            self._fleet.show(EngineRow.State.READY)
+            self._learn(job, model, before - self._waiting(job), time.monotonic() - began)
+            self._deaths.survived(self._fleet.model)
+        if job.model_id is None:
+            self._leave()
+        return True
+
+    def _show_busy(self) -> bool:
+        self._fleet.show(EngineRow.State.BUSY)
+        return True
+
+    def _is_adapted(self, model: Model) -> bool:
+        """Every adapter is served; where the engine cannot load them, another is started that can."""
+        fresh = Model.objects.prefetch_related("adapters").get(pk=model.pk)
+        try:
+            if self._fleet.adapt(fresh):
+                return True
+        except (OSError, ValueError) as error:
             log.warning("%s: %s", self._slot.key, error)
-        return not set(_adapters(model)) - self.engine.adapters
+        self._fleet.park(Park.STOP)
+        return self._start(fresh)
 
-    def _start(self, model: Model) -> None:
-        self.engine = Engine(spec_for(model, self._slot))
-        self.engine.start()
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                leases.record_process_groups(cursor, self._held, [str(self.engine.group)])
-            self.engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
-        except BaseException:
-            self.engine.stop(STOP_SECONDS)
-            raise
-        self._model = model
+    def _waiting(self, job: Job) -> int:
+        counts = Counter[int | None]()
+        for waiting in jobs.kind(job.kind).backlog():
+            counts[waiting.model_id] += waiting.waiting
+        return counts[job.model_id]
 
-    def _stop_engine(self) -> None:
-        if self._model:
-            self.engine.stop(STOP_SECONDS)
-            self._show(EngineRow.State.STOPPED)
-        self._model = None
+    def _learn(self, job: Job, model: Model, done: int, seconds: float) -> None:
+        if done > 0 and seconds > LEARN_FROM and job.seconds is None:
+            costs.record(device=self._device, model=model, verb=Verb.REQUEST, seconds=seconds / done)
 
-    def _failed(self, message: str, model: Model) -> None:
+    def _obey(self) -> None:
+        """What operators ordered."""
+        for row in self._device.engines.exclude(order=""):
+            if self._fleet.model and row.model_id == self._fleet.model.pk:
+                self._leave()
+                self._fleet.park(Park.SLEEP if row.order == EngineRow.Order.SLEEP else Park.STOP)
+            elif row.model_id in self._fleet.asleep and row.order == EngineRow.Order.STOP:
+                self._fleet.evict([row.model_id])
+            self._device.engines.filter(pk=row.pk).update(order="")
+
+    def _bury(self) -> None:
+        """Engines that died while nobody looked."""
+        model, awake = self._fleet.model, self._fleet.awake
+        if model and awake and not awake.alive():
+            self._failed("The engine died while it waited.", model)
+        for sleeper in self._fleet.dead():
+            self._failed("The engine died while it slept.", sleeper)
+
+    def _failed(self, message: str, model: Model, *, explained: bool = False) -> None:
         """Clear the slot, say so, and give whatever broke the model time before the next try."""
         log.error("%s: %s", self._slot.key, message)
-        self._stop_engine()
-        failures = self._failures[model.pk] = self._failures.get(model.pk, 0) + 1
-        self._rests[model.pk] = time.monotonic() + BACK_OFF[min(failures, len(BACK_OFF)) - 1]
-        self._show(EngineRow.State.FAILED, message, model)
-
-    def _show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
-        serving = state in EngineRow.SERVING
-        EngineRow.objects.update_or_create(
-            device=self._device,
-            model=model or self._model,
-            defaults={
-                "state": state,
-                "message": message,
-                "socket": str(self.engine.spec.socket) if serving else "",
-                "since": Now(),
-            },
-        )
+        if self._fleet.model == model:
+            self._fleet.drop()
+        lines = _last_lines(settings.LOG_DIR / f"engine.{self._slot.queue}.log")
+        message = self._deaths.record(model, message, log=lines, explained=explained)
+        self._fleet.show(EngineRow.State.FAILED, message, model)
 
 
-def spec_for(model: Model, slot: Slot) -> EngineSpec:
-    """How vLLM is started for a model on a slot, with every adapter that rides on it."""
-    adapters, chosen = _adapters(model), engine_settings.parse(model.engine_settings, slots=[slot.devices])
-    return EngineSpec(
-        python=settings.ENGINE_PYTHON,
-        model=model.folder,
-        served_name=model.name,
-        runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
-        socket=_fresh_socket(slot.folder(settings.RUN_DIR)),
-        log=settings.LOG_DIR / f"engine.{slot.queue}.log",
-        cwd=settings.BASE_DIR,
-        device=slot.devices,
-        max_num_seqs=(chosen.max_num_seqs or concurrency(slot)) + settings.INTERACTIVE_SEATS,
-        settings=chosen,
-        kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
-        max_loras=max(len(adapters) + chosen.extra_lora_slots, 1),
-        max_lora_rank=max(map(_rank, adapters), default=LORA_RANKS[0]),
-        adapters=adapters,
-    )
-
-
-def _adapters(model: Model) -> tuple[Adapter, ...]:
-    return tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
-
-
-def _rank(adapter: Adapter) -> int:
-    """The least rank of vLLM's that the adapter fits in."""
-    rank = json.loads((adapter.path / "adapter_config.json").read_text()).get("r", 0)
-    return next((allowed for allowed in LORA_RANKS if allowed >= rank), LORA_RANKS[-1])
-
-
-def concurrency(slot: Slot) -> int:
-    """Requests kept in flight on a slot."""
-    return settings.ENGINE_CONCURRENCY or (64 if slot.devices == "cpu" else 256)
-
-
-def _fresh_socket(folder: Path) -> Path:
-    """A socket's path in a folder that is the slot's own, emptied of what a killed engine left."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
-    return folder / "engine.sock"
+def _last_lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - LOG_BYTES, 0))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []

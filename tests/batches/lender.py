@@ -16,7 +16,7 @@ class Lender:
     ) -> None:
         """`env` steers the fake, for example FAKE_ENGINE_LATENCY."""
         (folder / "config.json").write_text("{}")
-        self.restarts, self.going, self.stopping = 0, True, False
+        self.restarts, self.explained, self.going, self.stopping = 0, 0, True, False
         self.calls = folder / "calls"
         self._env = {"ENGINE_PASS_ENV": "FAKE_ENGINE_*", "FAKE_ENGINE_CALLS": str(self.calls), **env}
         self._spec = EngineSpec(
@@ -38,11 +38,14 @@ class Lender:
     def __exit__(self, *_: object) -> None:
         self.engine.stop(5)
 
-    def restart(self) -> bool:
+    def restart(self, *, explained: bool = False) -> bool:
         self.restarts += 1
         self.engine.stop(1)
         self._start()
         return self.going
+
+    def explain(self) -> None:
+        self.explained += 1
 
     def go_on(self) -> bool:
         return self.going and not self.stopping

@@ -13,16 +13,17 @@ from django.utils import timezone
 
 from apps.core import guard, leases
 from apps.core.drain import Flag
-from apps.models import jobs, worker
+from apps.models import costs, deaths, fleet, jobs, worker
 from apps.models.engine import Engine
 from apps.models.jobs import EngineHost, Job
+from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
-from apps.models.models import Model
+from apps.models.plan import Verb
 from apps.models.services import register_model
 from apps.models.slots import Slot
 from apps.models.worker import GpuWorker
 from tests.models.engines import eventually
-from tests.stack.live import REPOSITORY
+from tests.stack.live import REPOSITORY, children_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SLOT = Slot("testhost", "cpu")
@@ -63,7 +64,7 @@ def kind(monkeypatch: pytest.MonkeyPatch) -> FakeKind:
 @pytest.fixture
 def stop(monkeypatch: pytest.MonkeyPatch) -> Flag:
     flag = Flag()
-    monkeypatch.setattr(worker, "STOP", flag)
+    monkeypatch.setattr(fleet, "STOP", flag)
     return flag
 
 
@@ -81,8 +82,9 @@ def held(keeper: leases.Keeper) -> leases.Held:
 
 @pytest.fixture
 def gpu(
-    stop: Flag, kind: FakeKind, held: leases.Held, keeper: leases.Keeper, settings: Any, tmp_path: Path
+    stop: Flag, kind: FakeKind, held: leases.Held, keeper: leases.Keeper, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[GpuWorker]:
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.0)
     settings.ENGINE_PYTHON = REPOSITORY / "tests/fakes/engine/python"
     gpu = GpuWorker(SLOT, held, keeper)
     yield gpu
@@ -111,6 +113,12 @@ def broken(folder: Path, name: str = "broken") -> Model:
     model = register_model(name=name, path=folder)
     (folder / "config.json").unlink()
     return model
+
+
+def another(folder: Path, name: str = "other") -> Model:
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text("{}")
+    return register_model(name=name, path=folder / name)
 
 
 def state() -> str:
@@ -168,9 +176,7 @@ def test_it_survives_an_adapter_that_is_broken(gpu: GpuWorker, kind: FakeKind, m
 
 
 def test_it_swaps_engines_for_another_model(gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/config.json").write_text("{}")
-    other = register_model(name="other", path=tmp_path / "other")
+    other = another(tmp_path)
     kind.add(model)
     assert gpu.step()
     first = gpu.engine
@@ -183,7 +189,7 @@ def test_it_swaps_engines_for_another_model(gpu: GpuWorker, kind: FakeKind, mode
 def test_a_model_that_does_not_start_keeps_no_other_from_its_turn(
     gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BACK_OFF", (30,))
+    monkeypatch.setattr(deaths, "BACK_OFF", (30,))
     kind.add(broken(tmp_path), age=100, priority=9)
     kind.add(model)
     assert not gpu.step()
@@ -196,7 +202,7 @@ def test_a_model_that_does_not_start_keeps_no_other_from_its_turn(
 def test_it_tries_a_model_again_after_its_rest(
     gpu: GpuWorker, kind: FakeKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BACK_OFF", (0, 0.5))
+    monkeypatch.setattr(deaths, "BACK_OFF", (0, 0.5))
     model = broken(tmp_path)
     kind.add(model)
     assert not gpu.step()
@@ -253,13 +259,14 @@ def test_it_reaps_what_a_killed_worker_left_behind(
 def test_it_starts_no_engine_on_a_slot_that_was_lost(
     gpu: GpuWorker, kind: FakeKind, held: leases.Held, model: Model
 ) -> None:
+    before = set(children_of(os.getpid()))
     with connection.cursor() as cursor:
         leases.revoke(cursor, [held.key])
     kind.add(model)
     with pytest.raises(leases.Fenced):
         gpu.step()
     assert kind.ran == []
-    assert not processes(gpu.engine)
+    assert set(children_of(os.getpid())) == before
 
 
 def test_a_job_is_told_to_stop(gpu: GpuWorker, kind: FakeKind, model: Model, stop: Flag) -> None:
@@ -276,18 +283,20 @@ def test_a_job_is_told_to_stop(gpu: GpuWorker, kind: FakeKind, model: Model, sto
     assert told == [(True, False), (False, True)]
 
 
-def test_a_job_goes_on_after_its_quantum_only_while_nobody_waits_longer(
+def test_a_job_goes_on_until_another_has_waited_too_long(
     gpu: GpuWorker, kind: FakeKind, model: Model, tmp_path: Path, settings: Any
 ) -> None:
-    settings.MODEL_QUANTUM_SECONDS = 0
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/config.json").write_text("{}")
-    other = register_model(name="other", path=tmp_path / "other")
+    settings.MODEL_QUANTUM_SECONDS, settings.MODEL_STALENESS_SECONDS = 0, 60
+    settings.INTERACTIVE_LINGER_SECONDS = 0
+    other = another(tmp_path)
+    costs.record(device=Device.objects.get(), model=other, verb=Verb.START, seconds=0.1)
+    costs.record(device=Device.objects.get(), model=model, verb=Verb.STOP, seconds=0.1)
     told: list[tuple[bool, bool]] = []
 
     def look(host: EngineHost) -> None:
         told.append((host.go_on(), host.must_stop()))
         kind.add(other, age=100)
+        time.sleep(0.2)  # a model that has just come stays for half of what its coming cost
         told.append((host.go_on(), host.must_stop()))
 
     kind.act = look

@@ -1,0 +1,58 @@
+"""How vLLM is started for a model on a slot: from its row and the site's settings to an `EngineSpec`."""
+
+import json
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.models import engine_settings
+from apps.models.engine import Adapter, EngineSpec
+from apps.models.models import Model
+from apps.models.slots import Slot
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
+
+
+def spec_for(model: Model, slot: Slot) -> EngineSpec:
+    """With every adapter that rides on it. Raises OSError, ValueError: a broken adapter, settings that do not fit."""
+    adapters, chosen = adapters_of(model), engine_settings.parse(model.engine_settings, slots=[slot.devices])
+    return EngineSpec(
+        python=settings.ENGINE_PYTHON,
+        model=model.folder,
+        served_name=model.name,
+        runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
+        socket=_fresh_socket(slot.folder(settings.RUN_DIR) / str(model.pk)),
+        log=settings.LOG_DIR / f"engine.{slot.queue}.log",
+        cwd=settings.BASE_DIR,
+        device=slot.devices,
+        max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
+        settings=chosen,
+        kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
+        max_loras=max(len(adapters) + chosen.extra_lora_slots, 1),
+        max_lora_rank=max(map(_rank, adapters), default=LORA_RANKS[0]),
+        adapters=adapters,
+    )
+
+
+def adapters_of(model: Model) -> tuple[Adapter, ...]:
+    return tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
+
+
+def window(model: Model, slot: Slot) -> int:
+    """Requests of a batch kept in flight."""
+    usual = settings.ENGINE_CONCURRENCY or (64 if slot.devices == "cpu" else 256)
+    return engine_settings.parse(model.engine_settings).max_num_seqs or usual
+
+
+def _rank(adapter: Adapter) -> int:
+    """The least rank of vLLM's that the adapter fits in."""
+    rank = json.loads((adapter.path / "adapter_config.json").read_text()).get("r", 0)
+    return next((allowed for allowed in LORA_RANKS if allowed >= rank), LORA_RANKS[-1])
+
+
+def _fresh_socket(folder: Path) -> Path:
+    """A socket's path in a folder that is the engine's own, emptied of what a killed one left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder / "engine.sock"

@@ -1,0 +1,202 @@
+"""The engines of one slot: at most one is awake, others may sleep, and their rows say so.
+
+In charge of carrying out a switch and of what it took. Not in charge of when to switch (`apps.models.plan`), and of
+what becomes of a model whose engine fails (`apps.models.deaths`).
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from apps.core import leases
+from apps.core.drain import STOP
+from apps.models import costs, demand
+from apps.models.engine import AdapterRefused, Engine, EngineFailed
+from apps.models.engine_spec import adapters_of, spec_for
+from apps.models.models import Device, Model
+from apps.models.models import Engine as EngineRow
+from apps.models.plan import Park, Verb
+from apps.models.slots import Slot
+
+STOP_SECONDS = 8.0
+DRAIN_SECONDS = 10.0  # for answers to people that have begun
+HEARSAY_SECONDS = 1.5  # for which a gateway may go on sending to an engine that drains
+
+log = logging.getLogger(__name__)
+
+State = EngineRow.State
+
+
+class Fleet:
+    def __init__(self, slot: Slot, device: Device, held: leases.Held, keeper: leases.Keeper) -> None:
+        self._slot, self._device, self._held, self._keeper = slot, device, held, keeper
+        self.model: Model | None = None
+        """Whose engine is awake."""
+        self._awake: Engine | None = None
+        self._asleep: dict[int, tuple[Model, Engine]] = {}
+
+    @property
+    def awake(self) -> Engine | None:
+        return self._awake
+
+    @property
+    def asleep(self) -> dict[int, int]:
+        """Model -> bytes of the machine's memory that its sleeping engine takes."""
+        return {pk: weight_bytes(model) for pk, (model, _) in self._asleep.items()}
+
+    def start(self, model: Model) -> None:
+        """A new engine; nothing may be awake. Raises EngineFailed, OSError, ValueError."""
+        self.show(State.STARTING, model=model)
+        engine = Engine(spec_for(model, self._slot))
+        with self._timed(model, Verb.START):
+            engine.start()
+            try:
+                self._record([*self._engines(), engine])
+                engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
+            except BaseException:
+                engine.stop(STOP_SECONDS)
+                raise
+        self.model, self._awake = model, engine
+        self.show(State.READY)
+
+    def wake(self, model: Model) -> None:
+        """The model's engine sleeps. Raises EngineFailed: it is gone, and another has to be started."""
+        self.show(State.STARTING, model=model)
+        _, engine = self._asleep.pop(model.pk)
+        try:
+            with self._timed(model, Verb.WAKE):
+                engine.wake()
+        except EngineFailed:
+            engine.stop(STOP_SECONDS)
+            raise
+        self.model, self._awake = model, engine
+        self.show(State.READY)
+
+    def adapt(self, model: Model) -> bool:
+        """Load the adapters that the engine that is awake lacks. False when it cannot: another engine must."""
+        engine = self._running()
+        lacking = set(adapters_of(model)) - engine.adapters
+        try:
+            for adapter in lacking if engine.spec.takes_adapters else ():
+                engine.load_adapter(adapter)
+        except (AdapterRefused, OSError) as error:
+            log.warning("%s: %s", self._slot.key, error)
+        if lacking:
+            self.show(State.READY)
+        return not set(adapters_of(model)) - engine.adapters
+
+    def park(self, how: Park) -> None:
+        """Let the engine that is awake finish what people wait for, then make room."""
+        if self.model is None:
+            return
+        model, engine = self.model, self._running()
+        self.show(State.DRAINING)
+        self._drain(engine, model, how)
+        self.model = self._awake = None
+        if how == Park.SLEEP and engine.can_sleep and self._sleep(model, engine):
+            self._asleep[model.pk] = (model, engine)
+            self.show(State.ASLEEP, model=model)
+        else:
+            self._stop(model, engine)
+
+    def evict(self, models: Iterable[int]) -> None:
+        """Stop sleeping engines."""
+        for pk in models:
+            self._stop(*self._asleep.pop(pk))
+
+    def drop(self) -> None:
+        """Stop the engine that is awake, at once: it failed."""
+        if self._awake is not None:
+            self._awake.stop(STOP_SECONDS)
+            self.model = self._awake = None
+
+    def dead(self) -> list[Model]:
+        """The models of sleeping engines that have died; they are forgotten."""
+        gone = [(model, engine) for model, engine in self._asleep.values() if not engine.alive()]
+        for model, engine in gone:
+            engine.stop(STOP_SECONDS)
+            del self._asleep[model.pk]
+            self.show(State.STOPPED, model=model)
+        return [model for model, _ in gone]
+
+    def close(self) -> None:
+        self.evict(list(self._asleep))
+        if self.model is not None:
+            self._stop(self.model, self._running())
+            self.model = self._awake = None
+
+    def must_stop(self) -> bool:
+        return STOP.is_set() or self._keeper.lost(self._held)
+
+    def show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
+        """Say on its row what an engine does; that of the engine that is awake, unless a model is named."""
+        serving = state in EngineRow.SERVING
+        engine = self._running() if serving else None
+        EngineRow.objects.update_or_create(
+            device=self._device,
+            model=model or self.model,
+            defaults={
+                "state": state,
+                "message": message,
+                "socket": str(engine.spec.socket) if engine else "",
+                "served": sorted(engine.served) if engine else [],
+                "since": Now(),
+            },
+        )
+
+    def _running(self) -> Engine:
+        assert self._awake is not None  # noqa: S101 (for mypy: callers know that one runs)
+        return self._awake
+
+    def _sleep(self, model: Model, engine: Engine) -> bool:
+        try:
+            with self._timed(model, Verb.SLEEP):
+                engine.sleep()
+        except EngineFailed as error:
+            log.warning("%s: %s It is stopped.", self._slot.key, error)
+            return False
+        return True
+
+    def _drain(self, engine: Engine, model: Model, how: Park) -> None:
+        """A sleeping engine would keep latecomers waiting, so those who have not heard yet are waited for."""
+        used = demand.last_used(model.pk)
+        if how == Park.SLEEP or (used and timezone.now() - used < timedelta(seconds=DRAIN_SECONDS)):
+            time.sleep(HEARSAY_SECONDS)
+        try:
+            if not engine.drain(DRAIN_SECONDS):
+                log.warning("%s: answers of %s are cut short", self._slot.key, model)
+        except OSError:
+            log.warning("%s: the engine of %s died while it drained", self._slot.key, model)
+
+    def _stop(self, model: Model, engine: Engine) -> None:
+        with self._timed(model, Verb.STOP):
+            engine.stop(STOP_SECONDS)
+        self.show(State.STOPPED, model=model)
+
+    def _engines(self) -> list[Engine]:
+        asleep = [engine for _, engine in self._asleep.values()]
+        return [*asleep, self._awake] if self._awake else asleep
+
+    def _record(self, engines: list[Engine]) -> None:
+        """What the next owner of the slot has to reap, should we be killed."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            leases.record_process_groups(cursor, self._held, [str(engine.group) for engine in engines])
+
+    @contextmanager
+    def _timed(self, model: Model, verb: Verb) -> Iterator[None]:
+        """Learn from what went well."""
+        began = time.monotonic()
+        yield
+        costs.record(device=self._device, model=model, verb=verb, seconds=time.monotonic() - began)
+
+
+def weight_bytes(model: Model) -> int:
+    """What it takes of the machine's memory, asleep."""
+    return model.bytes or sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
