@@ -31,6 +31,10 @@ SCOPES = {
     ("POST", "v1/batches/<uid:batch_id>/retry"): Scope.BATCHES_WRITE,
     ("GET", "v1/batches/<uid:batch_id>/output"): Scope.BATCHES_READ,
     ("GET", "v1/batches/<uid:batch_id>/events"): Scope.BATCHES_READ,
+    ("POST", "v1/chat/completions"): Scope.MODELS_USE,
+    ("POST", "v1/completions"): Scope.MODELS_USE,
+    ("POST", "v1/embeddings"): Scope.MODELS_USE,
+    ("POST", "v1/responses"): Scope.MODELS_USE,
     ("GET", "v1/models"): Scope.MODELS_READ,
     ("GET", "v1/models/<path:name>"): Scope.MODELS_READ,
 }

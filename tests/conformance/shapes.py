@@ -19,6 +19,10 @@ ERROR_TYPES = {
     413: "invalid_request_error",
     415: "invalid_request_error",
     416: "invalid_request_error",
+    429: "rate_limit_error",
+    502: "server_error",
+    503: "server_error",
+    504: "server_error",
 }
 
 

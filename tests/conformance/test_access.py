@@ -8,7 +8,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 from openai.types import Batch
 
-from tests.conformance.lines import CHAT, CHAT_MODEL, chats, jsonl
+from tests.conformance.lines import CHAT, CHAT_MODEL, chats, jsonl, line
 from tests.conformance.site import Site
 
 pytestmark = pytest.mark.live
@@ -28,11 +28,16 @@ ROUTES = {
     "POST batches/<uid:batch_id>/retry": "batches.write",
     "GET batches/<uid:batch_id>/output": "batches.read",
     "GET batches/<uid:batch_id>/events": "batches.read",
+    "POST chat/completions": "models.use",
+    "POST completions": "models.use",
+    "POST embeddings": "models.use",
+    "POST responses": "models.use",
     "GET models": "models.read",
     "GET models/<path:name>": "models.read",
 }
 """The scope that each route needs."""
 OPEN = {"GET schema", "GET docs", "GET redoc"}
+ENGINES = {"POST chat/completions", "POST completions", "POST embeddings", "POST responses"}
 OF_AN_OBJECT = [route for route in ROUTES if "_id>" in route]
 REFUSALS = {
     "no key": (401, "missing_api_key"),
@@ -66,6 +71,8 @@ class Owned:
         if route == "POST batches":
             wanted = {"input_file_id": self.batch.input_file_id, "endpoint": CHAT, "completion_window": "24h"}
             return {"json": wanted}
+        if route in ENGINES:
+            return {"json": line(1, url=f"/v1/{route.removeprefix('POST ')}")["body"]}
         return {}
 
 

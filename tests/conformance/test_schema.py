@@ -18,7 +18,8 @@ CASES = 2_000
 EXAMPLES = 115  # for each operation, in each of two phases
 JUDGED_BY_US = "positive_data_acceptance,negative_data_rejection"  # a schema cannot say which ids exist
 SEED = 4  # the same cases each time; another one finds other things
-ENDLESS = "/events$"  # a stream that ends when its batch does
+ENDLESS = "/events"  # a stream that ends when its batch does
+ENGINES = "/completions|/embeddings|/responses"  # their answers are the engine's words, which the schema leaves open
 
 
 def configuration(site: Site) -> str:
@@ -47,13 +48,13 @@ def configuration(site: Site) -> str:
 
 
 def fuzz(site: Site, folder: Path) -> dict[str, Any]:
-    """The report of a run over the whole schema, the stream of events aside."""
+    """The report of a run over the whole schema, the stream of events and the engines' own routes aside."""
     settings, report = folder / "schemathesis.toml", folder / "report.json"
     settings.write_text(configuration(site))
     command = [
         str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(settings), "run", f"{site.url}/schema",
         "--header", f"Authorization: Bearer {site.keys['owner']}", "--max-examples", str(EXAMPLES),
-        "--checks", "all", "--exclude-checks", JUDGED_BY_US, "--exclude-path-regex", ENDLESS,
+        "--checks", "all", "--exclude-checks", JUDGED_BY_US, "--exclude-path-regex", f"({ENDLESS}|{ENGINES})$",
         "--generation-database", "none", "--workers", "2", "--seed", str(SEED), "--no-color",
         "--report-json-path", str(report),
     ]  # fmt: skip
@@ -75,7 +76,7 @@ def test_it_works(report: dict[str, Any]) -> None:
     assert report["complete"]
     assert report["test_cases"]["generated"] >= CASES
     assert report["failures"] == report["errors"] == []
-    assert report["operations"]["tested"] == report["operations"]["total"] - 1
+    assert report["operations"]["tested"] == report["operations"]["total"] - 5
 
 
 def test_the_fuzzer_got_past_the_first_look(report: dict[str, Any]) -> None:

@@ -15,6 +15,10 @@ MEANINGS = {
     413: "The body is too large.",
     415: "The body is not of the media type that this route takes.",
     416: "The range lies outside of the file.",
+    429: "The key is at a limit of its own; `Retry-After` says for how long.",
+    502: "The model's engine died while it worked on the request.",
+    503: "The model could not be loaded in time, or its engines break; `Retry-After` says when to ask again.",
+    504: "The model's engine took too long.",
 }
 
 

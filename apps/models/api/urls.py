@@ -1,8 +1,13 @@
 from django.urls import path
 
+from apps.models.api.interactive import ChatView, CompletionsView, EmbeddingsView, ResponsesView
 from apps.models.api.views import ModelsView, ModelView
 
 urlpatterns = [
+    path("chat/completions", ChatView.as_view()),
+    path("completions", CompletionsView.as_view()),
+    path("embeddings", EmbeddingsView.as_view()),
+    path("responses", ResponsesView.as_view()),
     path("models", ModelsView.as_view()),
     path("models/<path:name>", ModelView.as_view()),
 ]
