@@ -91,9 +91,9 @@ def gpu(
     gpu.close()
 
 
-def claim(keeper: leases.Keeper) -> leases.Held:
+def claim(keeper: leases.Keeper, key: str = SLOT.key) -> leases.Held:
     with connection.cursor() as cursor:
-        held = leases.claim(cursor, SLOT.key, "test")
+        held = leases.claim(cursor, key, "test")
     assert held
     keeper.add(held)
     return held

@@ -1,0 +1,264 @@
+"""Engines that take turns on a GPU's slot: they sleep and wake, drain, die in each state, and obey."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from apps.core import leases
+from apps.models import costs, deaths, fleet, jobs, orders, worker
+from apps.models.deaths import close_breaker
+from apps.models.demand import InteractiveKind, ask_for
+from apps.models.engine import Engine
+from apps.models.models import Device, EngineDeath, Model
+from apps.models.models import Engine as EngineRow
+from apps.models.plan import Verb
+from apps.models.slots import Slot
+from apps.models.worker import GpuWorker
+from tests.models.engines import all_gone, api_server, ask, engine_core, eventually, family
+from tests.models.test_worker import FakeKind, another, claim, keeper, kind, stop
+from tests.stack.live import REPOSITORY
+
+__all__ = ["keeper", "kind", "stop"]
+pytestmark = pytest.mark.django_db(transaction=True)
+GPU = Slot("testhost", "0")
+State = EngineRow.State
+
+
+@pytest.fixture
+def gpu(
+    stop: Any, kind: FakeKind, keeper: leases.Keeper, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[GpuWorker]:
+    """On a slot that is a GPU, as far as the fake engine knows."""
+    settings.ENGINE_PYTHON = REPOSITORY / "tests/fakes/engine/python"
+    settings.LOG_DIR = tmp_path / "log"
+    settings.INTERACTIVE_LINGER_SECONDS = 0
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(costs, "GPU_DEFAULTS", {**dict.fromkeys(Verb, 0.01), Verb.START: 1.0})
+    monkeypatch.setattr(fleet, "HEARSAY_SECONDS", 0.0)
+    gpu = GpuWorker(GPU, claim(keeper, GPU.key), keeper)
+    yield gpu
+    gpu.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Model:
+    return another(tmp_path)
+
+
+def state(model: Model) -> str:
+    return EngineRow.objects.get(model=model).state
+
+
+def serve(gpu: GpuWorker, kind: FakeKind, model: Model) -> Engine:
+    kind.add(model)
+    assert gpu.step()
+    return gpu.engine
+
+
+def test_it_works(gpu: GpuWorker, kind: FakeKind, model: Model, other: Model) -> None:
+    first = serve(gpu, kind, model)
+    second = serve(gpu, kind, other)
+    assert (state(model), state(other)) == (State.ASLEEP, State.READY)
+    assert first.is_sleeping()
+    assert serve(gpu, kind, model) is first
+    assert (state(model), state(other)) == (State.READY, State.ASLEEP)
+    assert not first.is_sleeping()
+    assert second.is_sleeping()
+    learned = costs.costs_of(Device.objects.get()).learned
+    assert {verb for _, verb in learned} == {Verb.START, Verb.SLEEP, Verb.WAKE}
+
+
+def test_it_stops_what_memory_does_not_hold_asleep(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model, settings: Any
+) -> None:
+    settings.SLEEP_MEMORY_GIB = 1
+    Model.objects.update(bytes=2 * 2**30)
+    first = serve(gpu, kind, model)
+    serve(gpu, kind, other)
+    assert state(model) == State.STOPPED
+    assert not first.alive()
+
+
+def test_it_starts_anew_what_woke_up_wrong(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_PASS_ENV", "FAKE_ENGINE_*")
+    monkeypatch.setenv("FAKE_ENGINE_WAKES", "garbage")
+    first = serve(gpu, kind, model)
+    serve(gpu, kind, other)
+    again = serve(gpu, kind, model)
+    assert again is not first
+    assert not first.alive()
+    assert "!!" not in ask(again, "Hello")
+    death = EngineDeath.objects.get()
+    assert death.explained
+    assert "answers differently after it slept" in death.message
+
+
+def test_it_lets_people_s_answers_end_before_it_parks_an_engine(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model
+) -> None:
+    engine = serve(gpu, kind, model)
+    answers: list[str] = []
+    talk = threading.Thread(target=lambda: answers.append(ask(engine, "tell me !slow:1")))
+    talk.start()
+    assert eventually(lambda: not engine.drain(0))
+    seen: list[str] = []
+    look = threading.Thread(target=lambda: eventually(lambda: seen.append(state(model)) or len(answers) > 0))
+    look.start()
+    serve(gpu, kind, other)
+    talk.join()
+    look.join()
+    assert len(answers) == 1
+    assert State.DRAINING in seen
+
+
+@pytest.mark.parametrize("victim", [api_server, engine_core], ids=["api server", "engine core"])
+@pytest.mark.parametrize("at", ["ready", "asleep"])
+def test_it_survives_kill_nine(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model, victim: Callable[[Engine], int], at: str
+) -> None:
+    engine = serve(gpu, kind, model)
+    if at == "asleep":
+        serve(gpu, kind, other)
+    assert state(model) == at
+    pids = family(engine)
+    os.kill(victim(engine), signal.SIGKILL)
+    assert eventually(lambda: not engine.alive())
+    gpu.step()
+    assert eventually(lambda: not family(engine))
+    assert state(model) == State.FAILED
+    assert all_gone(pids)
+    assert serve(gpu, kind, model) is not engine
+    assert state(model) == State.READY
+
+
+def test_it_survives_kill_nine_while_it_starts(
+    gpu: GpuWorker, kind: FakeKind, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_PASS_ENV", "FAKE_ENGINE_*")
+    monkeypatch.setenv("FAKE_ENGINE_LOAD_SECONDS", "5")
+    started: list[Engine] = []
+    start = Engine.start
+
+    def noted(engine: Engine) -> None:
+        start(engine)
+        started.append(engine)
+
+    monkeypatch.setattr(Engine, "start", noted)
+
+    def kill() -> None:
+        assert eventually(lambda: started and len(family(started[0])) >= 3)
+        assert state(model) == State.STARTING
+        os.kill(api_server(started[0]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    kind.add(model)
+    assert not gpu.step()
+    killer.join()
+    assert state(model) == State.FAILED
+    assert not family(started[0])
+    monkeypatch.setenv("FAKE_ENGINE_LOAD_SECONDS", "0")
+    assert gpu.step()
+
+
+def test_it_reaps_sleepers_that_a_killed_worker_left_behind(
+    gpu: GpuWorker, kind: FakeKind, keeper: leases.Keeper, model: Model, other: Model
+) -> None:
+    engines = [serve(gpu, kind, model), serve(gpu, kind, other)]
+    assert all(map(family, engines))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_lease SET expires_at = '-infinity', owner = 'killed'")
+    heir = GpuWorker(GPU, claim(keeper, GPU.key), keeper)
+    assert not any(map(family, engines))
+    heir.close()
+
+
+def test_five_unexplained_deaths_open_the_breaker(
+    gpu: GpuWorker, kind: FakeKind, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deaths, "BACK_OFF", (0,))
+    for _ in range(deaths.BREAKER_DEATHS):
+        engine = serve(gpu, kind, model)
+        os.kill(api_server(engine), signal.SIGKILL)
+        assert eventually(lambda engine=engine: not engine.alive())
+        gpu.step()
+        gpu._deaths._in_a_row.clear()
+    kind.add(model)
+    assert not gpu.step()
+    row = EngineRow.objects.get()
+    assert row.state == State.FAILED
+    assert "left alone for 10 minutes" in row.message
+    close_breaker(model=model)
+    assert gpu.step()
+    assert kind.ran[-1] == model.pk
+
+
+def test_explained_deaths_do_not_open_it(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    def poison(host: Any) -> None:
+        for _ in range(deaths.BREAKER_DEATHS + 2):
+            os.kill(api_server(host.engine), signal.SIGKILL)
+            assert eventually(lambda: not host.engine.alive())
+            assert host.restart(explained=True)
+
+    kind.act = poison
+    serve(gpu, kind, model)
+    model.refresh_from_db()
+    assert model.broken_until is None
+    assert EngineDeath.objects.filter(explained=True).count() == deaths.BREAKER_DEATHS + 2
+
+
+def test_deaths_keep_the_log_s_end(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    engine = serve(gpu, kind, model)
+    os.kill(api_server(engine), signal.SIGKILL)
+    assert eventually(lambda: not engine.alive())
+    gpu.step()
+    death = EngineDeath.objects.get()
+    assert (death.explained, death.message) == (False, "The engine died while it waited.")
+    assert "Starting vLLM server" in death.log
+
+
+@pytest.mark.parametrize(("order", "then"), [("stop", State.STOPPED), ("sleep", State.ASLEEP)])
+def test_it_obeys(gpu: GpuWorker, kind: FakeKind, model: Model, order: str, then: str) -> None:
+    serve(gpu, kind, model)
+    row = EngineRow.objects.get()
+    assert orders.order_engine(engine=row, order=EngineRow.Order(order))
+    assert not gpu.go_on()
+    assert not gpu.step()
+    row.refresh_from_db()
+    assert (row.state, row.order) == (then, "")
+    assert not orders.order_engine(engine=row, order=EngineRow.Order.SLEEP)  # it does not run, or sleeps
+
+
+def test_people_come_first(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch ends its turn for them, and the engine that they get stays while they use it."""
+    told: list[bool] = []
+
+    def look(host: Any) -> None:
+        told.append(host.go_on())
+        ask_for(model=other, owner="web", waiting=2)
+        time.sleep(0.5)
+        told.append(host.go_on())
+
+    kind.act = look
+    monkeypatch.setitem(jobs._kinds, "interactive", InteractiveKind())
+    costs.record(device=Device.objects.get(), model=other, verb=Verb.START, seconds=0.1)
+    costs.record(device=Device.objects.get(), model=model, verb=Verb.SLEEP, seconds=0.1)
+    kind.add(model)
+    assert gpu.step()
+    assert told == [True, False]
+    assert gpu.step()
+    row = EngineRow.objects.get(model=other)
+    assert (row.state, row.served) == (State.READY, ["other"])
+    assert Path(row.socket).is_socket()
+    assert InteractiveKind().backlog() == []  # they are served
