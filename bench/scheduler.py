@@ -1,6 +1,5 @@
 """The plan in virtual time, against "in order of arrival" and "most work first": see bench/load.py for the load."""
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -58,12 +57,9 @@ Runs = dict[tuple[str, str], list[Summary]]
 
 
 def run() -> list[Figure]:
-    began = time.monotonic()
     runs = simulate(SEEDS)
-    figures = [*_totals(runs), *_waits(runs)]
-    figures.append(Figure(name="the simulation itself", unit="s", runs=[time.monotonic() - began], at_most=60))
     _draw(runs, settings.BASE_DIR / "docs/img")
-    return figures
+    return [*_totals(runs), *_waits(runs)]
 
 
 def _draw(runs: Runs, folder: Path) -> None:

@@ -15,7 +15,7 @@ from bench.load import GIB, MODELS, Arrival
 RULES = Rules(quantum=300, staleness=3600, linger=20)
 SLEEP_BUDGET = 96 * GIB
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
-LOOK = 60.0  # seconds between looks at the plan while nothing happens; a worker looks more often
+LOOK = 120.0  # seconds between looks at the plan while nothing happens; a worker looks much more often
 NOISE = 0.15  # sigma of the logarithm of what a switch really takes, around the model's mean
 
 Policy = Callable[..., Action]
@@ -80,11 +80,12 @@ class Simulation:
         self._policy, self._rules, self._random = policy, rules, Random(seed)
         self._waiting: dict[int, Work] = {}  # by the identity of its job
         self._now = 0.0
-        self._slot = SlotState(now=MIDNIGHT, can_sleep=sleep, sleep_budget=SLEEP_BUDGET)
         self._left: dict[int | None, datetime] = {}
+        self._slot = SlotState(now=MIDNIGHT, left=self._left, can_sleep=sleep, sleep_budget=SLEEP_BUDGET)
         self._learned: dict[tuple[int | None, Verb], float] = {
             (model_id, Verb.REQUEST): facts.request for model_id, facts in MODELS.items()
         }
+        self._costs = Costs(defaults=GPU_DEFAULTS, learned=self._learned)
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -93,9 +94,9 @@ class Simulation:
             if not self._waiting:
                 self._now = self._coming[-1].arrival.at
                 continue
-            costs = Costs(defaults=GPU_DEFAULTS, learned=self._learned)
+            slot = replace(self._slot, now=_clock(self._now))
             jobs = [work.job for work in self._waiting.values()]
-            action = self._policy(jobs, slot=self._state(), costs=costs, rules=self._rules)
+            action = self._policy(jobs, slot=slot, costs=self._costs, rules=self._rules)
             if isinstance(action, Idle):
                 self._now = self._next_event(self._now + self._rules.linger)
             elif isinstance(action, Switch):
@@ -103,9 +104,6 @@ class Simulation:
             else:
                 self._work(action.job)
         return self.outcome
-
-    def _state(self) -> SlotState:
-        return replace(self._slot, now=_clock(self._now), left=self._left)
 
     def _next_event(self, at: float) -> float:
         return min(at, self._coming[-1].arrival.at) if self._coming else at

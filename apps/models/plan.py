@@ -9,7 +9,7 @@ from typing import NamedTuple
 from apps.models.jobs import Job
 
 RESERVE = 0.1  # of the staleness bound, for costs that turn out higher and looks at the plan that come late
-RESIDENCY = 0.5  # of the cost of a switch: the least time a model is kept before people who wait for another
+RESIDENCY = 0.5  # of the cost of a switch: the least time for which a model is kept, whoever waits for another
 
 
 class Verb(StrEnum):
@@ -37,7 +37,8 @@ class Costs:
     learned: Mapping[tuple[int | None, Verb], float] = field(default_factory=dict)
 
     def of(self, model_id: int | None, verb: Verb) -> float:
-        return self.learned.get((model_id, verb), self.defaults[verb])
+        known = self.learned.get((model_id, verb))
+        return self.defaults[verb] if known is None else known
 
     def work(self, job: Job) -> float:
         """Seconds that are left of a job."""
@@ -49,7 +50,7 @@ class Rules:
     """All in seconds."""
 
     quantum: float
-    """Served at least, once begun, unless it runs out of work or people wait for another model."""
+    """A model with work is served at least, unless people wait for another, or another has to begin its turn."""
     staleness: float
     """A job waits for its model's turn at most."""
     linger: float
@@ -170,20 +171,6 @@ def decide(jobs: Sequence[Job], *, slot: SlotState, costs: Costs, rules: Rules) 
     return Serve(resident.jobs[0]) if resident else Idle()
 
 
-def choose(jobs: Sequence[Job], *, resident: int | None, quantum_over: bool) -> Job | None:
-    """The job to serve: highest priority, then the resident model (until its quantum is over), then who waits longest.
-
-    `resident` is the id of the model whose engine is warm on this slot. Swapping costs a cold start, so equal jobs
-    never swap it out before its quantum ends.
-    """
-
-    def rank(job: Job) -> tuple[int, bool, float]:
-        keeps_engine = job.model_id == resident and not quantum_over
-        return (-job.priority, not keeps_engine, job.since.timestamp())
-
-    return min(jobs, key=rank, default=None)
-
-
 def _groups(jobs: Sequence[Job], slot: SlotState, costs: Costs, rules: Rules) -> dict[int | None, _Group]:
     by_model: dict[int | None, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: (not job.urgent, -job.priority, job.deadline, job.since, job.kind)):
@@ -201,7 +188,9 @@ def _group(jobs: list[Job], slot: SlotState, costs: Costs, rules: Rules) -> _Gro
     end, finish = cost, _Start(float("inf"), 0.0)
     for job in jobs:
         end += costs.work(job)
-        finish = min(finish, _Start(-_ago(job.deadline, slot) - end, end))
+        latest = (job.deadline - slot.now).total_seconds() - end
+        if latest < finish.latest:
+            finish = _Start(latest, end)
     least = _least_turn(cost, rules)
     stale = rules.staleness * (1 - RESERVE) - waited - cost
     return _Group(
@@ -238,7 +227,7 @@ def _next(queue: list[_Group], resident: _Group | None, slot: SlotState, rules: 
 
 def _best(candidates: list[_Group], queue: list[_Group]) -> _Group:
     """The highest response ratio of the highest priority, if all others can wait for its turn."""
-    best = max(candidates, key=lambda group: (group.priority, group.response_ratio, -queue.index(group)))
+    best = max(candidates, key=lambda group: (group.priority, group.response_ratio))
     slack = _slack(group.turn for group in queue if group is not best)
     return best if slack >= best.turn.seconds else queue[0]
 
@@ -253,7 +242,7 @@ def _slack(starts: Iterable[_Start]) -> float:
 
 
 def _least_turn(cost: float, rules: Rules) -> float:
-    """How long a model is kept before people who wait for another: engines would change places all the time."""
+    """How long a model is kept, whoever waits: else engines would change places all the time."""
     return max(rules.linger, cost * RESIDENCY)
 
 
