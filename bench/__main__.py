@@ -10,10 +10,16 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from bench import files, runner, scheduler, vllm  # noqa: E402
+from bench import files, interactive, runner, scheduler, vllm  # noqa: E402
 from bench.figures import report  # noqa: E402
 
-BENCHES = {"files": files.run, "runner": runner.run, "scheduler": scheduler.run, "vllm": vllm.run}
+BENCHES = {
+    "files": files.run,
+    "interactive": interactive.run,
+    "runner": runner.run,
+    "scheduler": scheduler.run,
+    "vllm": vllm.run,
+}
 
 
 def main(names: list[str]) -> int:

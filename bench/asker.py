@@ -1,4 +1,4 @@
-"""A load generator in a process of its own: `python -m bench.asker '{"url": …}'` prints what each request took, as JSON.
+"""A load generator in a process of its own: `python -m bench.asker '{"url": …}'` prints what each request took, in microseconds.
 
 Keys: `url`; `socket` for a Unix socket; `key`; `model`; `requests`; `concurrency`; `stream`.
 """
@@ -15,7 +15,9 @@ import uvloop
 
 async def run(order: dict[str, Any]) -> list[float]:
     """Seconds of each request: to its answer's last byte, for streams to the first token."""
-    connector = aiohttp.UnixConnector(order["socket"], limit=0) if order.get("socket") else aiohttp.TCPConnector(limit=0)
+    connector = (
+        aiohttp.UnixConnector(order["socket"], limit=0) if order.get("socket") else aiohttp.TCPConnector(limit=0)
+    )
     headers = {"content-type": "application/json", "authorization": f"Bearer {order.get('key', '')}"}
     message = {"role": "user", "content": "What is the answer?"}
     body = json.dumps({"model": order["model"], "messages": [message], "stream": order["stream"]}).encode()
@@ -48,4 +50,4 @@ async def _first_token(response: aiohttp.ClientResponse) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(run(json.loads(sys.argv[1])))))
+    print(json.dumps([round(seconds * 1e6) for seconds in uvloop.run(run(json.loads(sys.argv[1])))]))

@@ -61,7 +61,7 @@ class Site:
     @property
     def engine_socket(self) -> Path:
         """Where the engine of the only slot listens, once it runs."""
-        return next(run_dir(self.var).glob("slot-*/engine.sock"))
+        return next(run_dir(self.var).glob("slot-*/**/engine.sock"))
 
     def upload(self, path: Path) -> str:
         form = aiohttp.FormData()
