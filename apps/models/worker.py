@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -14,8 +14,8 @@ from apps.core import leases
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
 from apps.models.deaths import Deaths, broken_models
-from apps.models.engine import Engine, EngineFailed
-from apps.models.engine_spec import window
+from apps.models.engine import CanaryDiffers, Engine, EngineFailed
+from apps.models.engine_spec import log_path, window
 from apps.models.fleet import Fleet, weight_bytes
 from apps.models.jobs import Job
 from apps.models.models import Device, Model
@@ -23,10 +23,13 @@ from apps.models.models import Engine as EngineRow
 from apps.models.plan import Park, Rules, SlotState, Verb
 from apps.models.slots import Slot, describe, machine_memory
 
-LOOK_SECONDS = 1.0  # between two looks at the plan while a job runs
+LOOK_SECONDS = 0.5  # between two looks at the plan while a job runs
 REAP_SECONDS = 5.0
+ORDERED = "An operator asked for it. People wake it at once, batches come back to it after a minute."
 LEARN_FROM = 5.0  # seconds of a turn; a shorter one says little about a request
 LOG_BYTES = 64 * 1024
+PROOF = timedelta(minutes=1)  # an engine that ran for so long works
+ORDER_REST = timedelta(minutes=1)  # for which batches leave an engine alone that an operator parked
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class GpuWorker:
         self._left: dict[int | None, datetime] = {}
         self._job: Job | None = None  # that runs
         self._looked, self._stay = 0.0, True
+        self._ordered: dict[int, datetime] = {}  # model -> when an operator parked its engine
 
     @property
     def engine(self) -> Engine:
@@ -55,8 +59,9 @@ class GpuWorker:
 
     def step(self) -> bool:
         """Carry out one action of the plan. False when there is nothing to do, or an engine does not start."""
-        self._obey()
         self._bury()
+        self._fleet.tell_truth()
+        self._obey()
         match self._decide():
             case plan.Serve(job):
                 return self._run(job)
@@ -78,9 +83,13 @@ class GpuWorker:
         model = self._fleet.model
         if model is None:
             return False
+        turn = self._turn_began  # which goes on, or a model whose engine dies often would keep the slot
         self._failed("The engine died while it answered requests; they are sent again.", model, explained=explained)
-        broken = not explained and model.pk in broken_models()
-        return not broken and self._start(model) and self._show_busy()
+        if (not explained and model.pk in broken_models()) or not self._start(model):
+            return False
+        self._turn_began = turn
+        self._fleet.show(EngineRow.State.BUSY)
+        return True
 
     def explain(self) -> None:
         if self._fleet.model and self._turn_began:
@@ -101,11 +110,16 @@ class GpuWorker:
 
     def _backlog(self) -> list[Job]:
         """Without models that rest or whose breaker is open, so that they keep no other from its turn."""
-        broken = broken_models()
+        broken, lately = broken_models(), timezone.now() - ORDER_REST
+        parked = {model_id for model_id, at in self._ordered.items() if at > lately}
         return [
             job
             for job in jobs.backlog()
-            if job.model_id is None or not (job.model_id in broken or self._deaths.rests(job.model_id))
+            if job.model_id is None
+            or (
+                not (job.model_id in broken or self._deaths.rests(job.model_id))
+                and (job.urgent or job.model_id not in parked)
+            )
         ]
 
     def _state(self) -> SlotState:
@@ -123,30 +137,46 @@ class GpuWorker:
         )
 
     def _may_stay(self) -> bool:
-        """Looked at once a second: no order, no other model's turn, no adapter that has yet to be loaded."""
+        """Looked at once a second: no order, nobody else's turn, no adapter that has yet to be loaded."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             ordered = self._device.engines.exclude(order="").exists()
-            switch = isinstance(self._decide(self._job), plan.Switch)
-            self._stay = not (ordered or switch or self._adapter_is_new())
+            self._stay = not (ordered or self._adapter_is_new()) and self._is_next(self._decide(self._job))
             self._looked = time.monotonic()
         return self._stay
 
+    def _is_next(self, action: plan.Action) -> bool:
+        """Whether the job that runs is what the plan wants to go on."""
+        match action:
+            case plan.Serve(job):
+                return self._job is None or job.kind == self._job.kind
+            case plan.Switch():
+                return False
+            case plan.Idle():
+                return True
+
     def _adapter_is_new(self) -> bool:
         """One that was registered since is loaded between two turns."""
-        served = self._fleet.awake.served if self._fleet.awake else ()
+        if self._fleet.awake is None:
+            return False
+        served = self._fleet.awake.served
         return Model.objects.filter(base=self._fleet.model).exclude(name__in=served).exists()
 
     def _switch(self, job: Job, park: Park, evict: tuple[int, ...]) -> bool:
         """Make room for a job, and its engine ready. False: another slot has done so, or it does not start."""
         if job.urgent and job.model_id and not demand.claim(job.model_id, self._device):
             return False
-        self._leave()
         self._fleet.evict(evict)
-        self._fleet.park(park)
+        self._park(park)
         if job.model_id is None:
             self._turn_began = timezone.now()
             return True
         return self._start(Model.objects.prefetch_related("adapters").get(pk=job.model_id))
+
+    def _park(self, how: Park, message: str = "") -> None:
+        self._leave()
+        model = self._fleet.model
+        if model and not self._fleet.park(how, message):
+            self._failed("The engine died while it finished what it had begun.", model)
 
     def _leave(self) -> None:
         if self._turn_began:
@@ -159,7 +189,7 @@ class GpuWorker:
             try:
                 self._fleet.wake(model)
             except EngineFailed as error:
-                self._failed(f"{error} It is started anew.", model, explained=True)
+                self._failed(f"{error} It is started anew.", model, explained=isinstance(error, CanaryDiffers))
         try:
             if self._fleet.model is None:
                 self._fleet.start(model)
@@ -177,7 +207,7 @@ class GpuWorker:
         self._job, self._looked, self._stay = job, time.monotonic(), True
         before, began = self._waiting(job), time.monotonic()
         if model is not None and not job.urgent:
-            self._show_busy()
+            self._fleet.show(EngineRow.State.BUSY)
         try:
             jobs.kind(job.kind).run(self, self._keeper, window(model, self._slot) if model else 0)
         finally:
@@ -185,13 +215,10 @@ class GpuWorker:
         if model is not None and self._fleet.model is not None:
             self._fleet.show(EngineRow.State.READY)
             self._learn(job, model, before - self._waiting(job), time.monotonic() - began)
-            self._deaths.survived(self._fleet.model)
+            if not job.urgent:
+                self._deaths.survived(self._fleet.model)
         if job.model_id is None:
             self._leave()
-        return True
-
-    def _show_busy(self) -> bool:
-        self._fleet.show(EngineRow.State.BUSY)
         return True
 
     def _is_adapted(self, model: Model) -> bool:
@@ -202,7 +229,7 @@ class GpuWorker:
                 return True
         except (OSError, ValueError) as error:
             log.warning("%s: %s", self._slot.key, error)
-        self._fleet.park(Park.STOP)
+        self._park(Park.STOP)
         return self._start(fresh)
 
     def _waiting(self, job: Job) -> int:
@@ -212,17 +239,18 @@ class GpuWorker:
         return counts[job.model_id]
 
     def _learn(self, job: Job, model: Model, done: int, seconds: float) -> None:
-        if done > 0 and seconds > LEARN_FROM and job.seconds is None:
+        """Only from a turn that kept the window full for most of its time."""
+        if done > window(model, self._slot) and seconds > LEARN_FROM and job.seconds is None:
             costs.record(device=self._device, model=model, verb=Verb.REQUEST, seconds=seconds / done)
 
     def _obey(self) -> None:
         """What operators ordered."""
         for row in self._device.engines.exclude(order=""):
             if self._fleet.model and row.model_id == self._fleet.model.pk:
-                self._leave()
-                self._fleet.park(Park.SLEEP if row.order == EngineRow.Order.SLEEP else Park.STOP)
+                self._park(Park.SLEEP if row.order == EngineRow.Order.SLEEP else Park.STOP, ORDERED)
             elif row.model_id in self._fleet.asleep and row.order == EngineRow.Order.STOP:
-                self._fleet.evict([row.model_id])
+                self._fleet.evict([row.model_id], ORDERED)
+            self._ordered[row.model_id] = timezone.now()
             self._device.engines.filter(pk=row.pk).update(order="")
 
     def _bury(self) -> None:
@@ -230,6 +258,8 @@ class GpuWorker:
         model, awake = self._fleet.model, self._fleet.awake
         if model and awake and not awake.alive():
             self._failed("The engine died while it waited.", model)
+        elif model and self._turn_began and timezone.now() - self._turn_began > PROOF:
+            self._deaths.survived(model)
         for sleeper in self._fleet.dead():
             self._failed("The engine died while it slept.", sleeper)
 
@@ -237,8 +267,9 @@ class GpuWorker:
         """Clear the slot, say so, and give whatever broke the model time before the next try."""
         log.error("%s: %s", self._slot.key, message)
         if self._fleet.model == model:
+            self._leave()
             self._fleet.drop()
-        lines = _last_lines(settings.LOG_DIR / f"engine.{self._slot.queue}.log")
+        lines = _last_lines(log_path(model, self._slot))
         message = self._deaths.record(model, message, log=lines, explained=explained)
         self._fleet.show(EngineRow.State.FAILED, message, model)
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,16 @@ def test_it_lets_people_s_answers_end_before_it_parks_an_engine(
     talk.start()
     assert eventually(lambda: not engine.drain(0))
     seen: list[str] = []
-    look = threading.Thread(target=lambda: eventually(lambda: seen.append(state(model)) or len(answers) > 0))
-    look.start()
+
+    def look() -> None:
+        while not answers:
+            seen.append(state(model))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
     serve(gpu, kind, other)
     talk.join()
-    look.join()
+    watcher.join()
     assert len(answers) == 1
     assert State.DRAINING in seen
 
@@ -189,7 +195,7 @@ def test_five_unexplained_deaths_open_the_breaker(
     for _ in range(deaths.BREAKER_DEATHS):
         engine = serve(gpu, kind, model)
         os.kill(api_server(engine), signal.SIGKILL)
-        assert eventually(lambda engine=engine: not engine.alive())
+        assert eventually(partial(lambda engine: not engine.alive(), engine))
         gpu.step()
         gpu._deaths._in_a_row.clear()
     kind.add(model)
