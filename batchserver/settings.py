@@ -66,6 +66,7 @@ INTERACTIVE_LINGER_SECONDS: int = env.int("INTERACTIVE_LINGER_SECONDS", default=
 HF_ENDPOINT: str = env.str("HF_ENDPOINT", default="https://huggingface.co")
 MODEL_MAX_BYTES: int = env.int("MODEL_MAX_BYTES", default=500 * 1024**3)
 MODEL_DISK_RESERVE_BYTES: int = env.int("MODEL_DISK_RESERVE_BYTES", default=2 * 1024**3)  # stays free after a download
+MODEL_STALL_SECONDS: int = env.int("MODEL_STALL_SECONDS", default=60)  # without a byte, until a new process goes on
 
 # Limits of the OpenAI contract. Raise them as your hardware allows.
 FILE_MAX_BYTES: int = env.int("FILE_MAX_BYTES", default=512 * 1024**2)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from apps.core import guard
 
@@ -99,8 +99,12 @@ class ManagedProcess:
         stop_signal: int = signal.SIGTERM,
         user: int | None = None,
         group: int | None = None,
+        stdin: bytes = b"",
     ) -> None:
-        """`env` is the child's whole environment; `user` and `group` are numeric ids, for root only."""
+        """`env` is the child's whole environment; `user` and `group` are numeric ids, for root only.
+
+        `stdin` is for what nobody else may read: unlike arguments and environment it is not in the process table.
+        """
         self.name = name
         self._command = list(command)
         self._env = dict(env)
@@ -108,6 +112,7 @@ class ManagedProcess:
         self._log = _Log(log) if log else None
         self._on_line = on_line
         self._stop_signal = stop_signal
+        self._stdin = stdin
         self._ids = (-1 if user is None else user, -1 if group is None else group)
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,10 +142,11 @@ class ManagedProcess:
             self._reader.join()
         wrapped = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(int(self._stop_signal))]
         wrapped += [str(number) for number in self._ids] + self._command
-        self._process = subprocess.Popen(
-            wrapped, env=self._env, cwd=self._cwd, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        with _in_memory(self._stdin) as stdin:
+            self._process = subprocess.Popen(
+                wrapped, env=self._env, cwd=self._cwd, start_new_session=True,
+                stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         self._group = ProcessGroup.of(self._process.pid)
         pidfd = os.pidfd_open(self._process.pid)  # here, before anyone can have waited for the process
         self._reader = threading.Thread(target=self._read, args=[self._process, pidfd], daemon=True)
@@ -220,6 +226,14 @@ class ManagedProcess:
                 self._on_line(line)
         except Exception:
             logger.exception("a line of %s was not handled", self.name)
+
+
+def _in_memory(content: bytes) -> BinaryIO:
+    """A file with that content and no name."""
+    file = os.fdopen(os.memfd_create("stdin"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 class _Log:

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from apps.core import leases
 from apps.models.models import Engine, Install, Model
-from apps.models.sources import COMMIT, BadSource, files_folder, parse
+from apps.models.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 
 KEEP_FAILED = timedelta(days=7)  # what was fetched for an install that failed, for its next try
 
@@ -92,15 +92,6 @@ def remove_unused_files(_keeper: leases.Keeper) -> bool:
             log.info("Removed %s, which nothing needs", folder)
             return True
     return False
-
-
-def lock_file(folder: Path) -> Path:
-    """Who fills or removes the folder of a commit locks this file beside it."""
-    return folder.with_name(f".{folder.name.removesuffix(INCOMING)}.lock")
-
-
-INCOMING = ".incoming"
-"""Behind the name of a folder whose files are not all there, or not looked at yet."""
 
 
 def _blockers(model: Model, adapters: tuple[str, ...], uses: tuple[Use, ...]) -> Iterator[str]:

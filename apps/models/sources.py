@@ -9,6 +9,7 @@ HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 REPO = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}(/[\w-][\w.-]{0,99}){0,4}", re.ASCII)  # a branch, a tag, or a commit
 COMMIT = re.compile(r"[0-9a-f]{40}")
+INCOMING = ".incoming"  # behind the name of a folder whose files are not all there, or not checked yet
 HOW = "Give the address of a repository, owner/name or owner/name@revision."
 
 
@@ -47,6 +48,11 @@ def parse(text: str, *, endpoint: str) -> Source:
 def files_folder(models_dir: Path, repo: str, commit: str) -> Path:
     """Where the files of a repository's commit live: shared by all who install it."""
     return models_dir / repo.replace("/", "--") / commit
+
+
+def lock_file(folder: Path) -> Path:
+    """Who fills or removes the folder of a commit locks this file beside it."""
+    return folder.with_name(f".{folder.name.removesuffix(INCOMING)}.lock")
 
 
 def _folder(text: str) -> Source:

@@ -1,0 +1,122 @@
+"""The last step of an install: the model's engine has to answer a first prompt. A job kind, and a duty for what it
+cannot see: engines that never came up, and installs that were cancelled meanwhile.
+"""
+
+import contextlib
+import http.client
+import json
+import logging
+import math
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from apps.core import leases
+from apps.events import progress
+from apps.events.services import announce
+from apps.models import canary
+from apps.models.engine import UnixHTTPConnection
+from apps.models.jobs import EngineHost, Job
+from apps.models.models import EngineDeath, Install, Model
+
+PRIORITY = 100  # before batches, which can have no higher one
+PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
+ANSWER_SECONDS = 120.0
+NEVER_TRIED = "The model was deleted before its engine was tried."
+
+Status = Install.Status
+
+log = logging.getLogger(__name__)
+
+
+class BootKind:
+    """See `apps.models.jobs.Kind`."""
+
+    def backlog(self) -> list[Job]:
+        return [
+            Job(
+                kind="boot",
+                model_id=install.model.engine_model.pk,
+                waiting=1,
+                priority=PRIORITY,
+                deadline=install.model.created_at + PATIENCE,
+                since=install.model.created_at,
+            )
+            for install in _booting().exclude(model=None)
+            if install.model
+        ]
+
+    def run(self, host: EngineHost, _keeper: leases.Keeper, _window: int) -> None:
+        """Ask once for every model that waits for this engine. The answer ends its install, whatever it is."""
+        for install in _booting().filter(model__name__in=host.engine.served):
+            if not host.go_on():
+                return
+            if problem := ask(host, install.model):
+                fail(install, problem)
+            else:
+                succeed(install)
+
+
+def settle_boots(_keeper: leases.Keeper) -> bool:
+    """End the boots that were cancelled, or whose engine did not come up. Whether there was one."""
+    ended = [_settle(install) for install in _booting()]
+    return any(ended)
+
+
+def ask(host: EngineHost, model: Model | None) -> str:
+    """What is wrong with the model's first answer; empty when it wrote a token, or a vector of numbers."""
+    assert model  # noqa: S101 (for mypy: the query found it by its model)
+    route, body = canary.request(model.runner)
+    connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
+    try:
+        with contextlib.closing(connection):
+            payload = json.dumps({"model": model.name, **body})
+            connection.request("POST", route, payload, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            status, answer = response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        tail = "\n".join(host.engine.tail())
+        return f"Its engine did not answer a first prompt: {error!r}. The log's last lines say why.\n{tail}"
+    if status != 200:
+        return f"Its engine refused a first prompt: {answer.decode(errors='replace')[:2_000]}"
+    song = canary.read(model.runner, answer)
+    if song is None or not (song.tokens or song.numbers) or not all(map(math.isfinite, song.numbers)):
+        return f"Its engine answered a first prompt with nothing of use: {answer.decode(errors='replace')[:2_000]}"
+    return ""
+
+
+def succeed(install: Install) -> None:
+    with transaction.atomic():
+        if install.advance(Status.READY, message=""):
+            Model.objects.filter(installs=install).update(ready=True)
+            announce(type="model.installed", project=install.project, data={"id": install.uid})
+            progress.hint("install", install.uid)
+
+
+def fail(install: Install, message: str, status: Install.Status = Status.FAILED) -> None:
+    """The files stay for another try, the model's row does not."""
+    model = install.model
+    with transaction.atomic():
+        if install.advance(status, message=message, model=None):
+            if model:
+                model.delete()
+            progress.hint("install", install.uid)
+
+
+def _booting() -> QuerySet[Install]:
+    return Install.objects.filter(status=Status.BOOTING).select_related("model__base", "project").order_by("pk")
+
+
+def _settle(install: Install) -> bool:
+    """Whether it was ended."""
+    model = install.model
+    if model is None:
+        fail(install, NEVER_TRIED)
+    elif install.cancel_requested_at is not None:
+        fail(install, "Cancelled.", Status.CANCELLED)
+    elif death := EngineDeath.objects.filter(model=model.engine_model, at__gt=model.created_at).first():
+        fail(install, death.message)
+    else:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""What the child process finds out about a folder: whether it is admitted, whether it is what the hub announced."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apps.models import manifest
+from apps.models.admission import Refusal, inspect_folder
+from apps.models.admission.safetensors import read_tensors
+from apps.models.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
+from apps.models.fit import loaded_bytes
+from apps.models.hub import MAX_CONFIG_BYTES, short
+
+GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")  # how architectures that write are called
+
+
+class NotAdmitted(Refused):
+    """Files speak against it."""
+
+    def __init__(self, found: Sequence[Refusal]) -> None:
+        first = found[0]
+        super().__init__(f"{first.file}: {first.reason}" if first.file else first.reason)
+        self.found = found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Of a local folder, what `resolve` tells of a repository. Raises Refused."""
+    adapter = folder / "adapter_config.json"
+    path = adapter if adapter.is_file() else folder / "config.json"
+    if not path.is_file():
+        raise Refused(f"{folder} holds neither config.json nor adapter_config.json: give one in that layout.")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise Refused(f"{path} is larger than {MAX_CONFIG_BYTES // 1024**2} MiB.")
+    try:
+        config = json.loads(path.read_bytes())
+        return {"adapter": path == adapter, "config": short(dict(config))}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Refused(f"{path} is not a JSON object: {error}.") from error
+
+
+def admit(folder: Path, order: Order) -> str:
+    """Take down and sign what is here, and return its digest.
+
+    Raises Failed where it is not what the hub announced, NotAdmitted where something speaks against it.
+    """
+    tell("progress", step="checking", bytes=0)
+    digest = manifest.write(folder, order.key, _Reading())
+    _compare(folder, order.files)
+    if refusals := inspect_folder(folder, Path(order.base) if order.base else None):
+        (folder / manifest.NAME).unlink()
+        raise NotAdmitted(refusals)
+    return digest
+
+
+def verify(folder: Path, order: Order) -> None:
+    """Its manifest says that it was admitted. Raises Failed."""
+    tell("progress", step="checking", bytes=0)
+    try:
+        manifest.verify(folder, order.key, _Reading())
+    except manifest.Changed as error:
+        raise Failed(f"{error} Delete the models that use this folder, and install them anew.") from error
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """The sizes and the kind of a folder that was admitted."""
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes()) if path.exists() else {}
+    weights = [tensor for path in sorted(folder.glob("*.safetensors")) for tensor in read_tensors(path)]
+    return {
+        "bytes": sum(entry["bytes"] for entry in _signed(folder).values()),
+        "weights": loaded_bytes(weights),
+        "pooling": is_pooling(folder, config),
+    }
+
+
+def is_pooling(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether it computes embeddings: Sentence Transformers' files, or no head that writes."""
+    if (folder / "modules.json").exists() or (folder / "config_sentence_transformers.json").exists():
+        return True
+    architectures = config.get("architectures", [])
+    return bool(architectures) and not any(name.endswith(GENERATES) for name in architectures)
+
+
+class _Reading:
+    """Tells now and then how many bytes were looked at."""
+
+    def __init__(self) -> None:
+        self._bytes, self._told = 0, time.monotonic()
+
+    def __call__(self, more: int) -> None:
+        self._bytes += more
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self._told = time.monotonic()
+            tell("progress", bytes=self._bytes)
+
+
+def _compare(folder: Path, files: Sequence[File]) -> None:
+    """A file of other bytes is removed, so that it is fetched again."""
+    signed = _signed(folder)
+    for file in files:
+        path = folder / file.path
+        if not (signed[file.path]["sha256"] == file.sha256 if file.sha256 else _blob(path) == file.blob):
+            path.unlink()
+            raise Failed(f"The hub sent other bytes for {file.path} than it announced: try again.")
+
+
+def _signed(folder: Path) -> dict[str, Any]:
+    files: dict[str, Any] = json.loads((folder / manifest.NAME).read_bytes())["files"]
+    return files
+
+
+def _blob(path: Path) -> str:
+    """The id that Git gives to these bytes: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,49 @@
+"""Whether a model fits the devices that workers showed themselves on."""
+
+from typing import Any
+
+from apps.models import engine_settings
+from apps.models.admission.safetensors import BITS
+from apps.models.engine_settings import CPU
+from apps.models.fit import Fit, Verdict, estimate, fit
+from apps.models.models import Device
+from apps.models.slots import Slot
+
+NO, UNKNOWN = str(Verdict.NO), "unknown"
+ORDER = (Verdict.FITS, Verdict.TIGHT, Verdict.NO)  # from the best
+
+
+def judge(config: dict[str, Any], weight_bytes: int, raw_settings: dict[str, Any]) -> dict[str, Any]:
+    """What `Install.fit` holds: `verdict` ("fits", "tight", "no", or "unknown" where no device is known) and `sentence`
+    of the best device, and `devices`, each with its numbers.
+    """
+    devices = []
+    for device in Device.objects.filter(memory_bytes__gt=0):
+        found = _fit(config, weight_bytes, raw_settings, device)
+        devices.append({"slot": device.slot, "name": str(device), **found.as_dict()})
+    if not devices:
+        sentence = "No GPU worker has shown itself yet, so nobody knows whether it fits."
+        return {"verdict": UNKNOWN, "sentence": sentence, "devices": []}
+    best = min(devices, key=lambda entry: ORDER.index(entry["verdict"]))
+    return {"verdict": best["verdict"], "sentence": f"{best['name']}: {best['sentence']}", "devices": devices}
+
+
+def weight_bytes(parameters: dict[str, int]) -> int:
+    """Loaded, from how many there are of each type; 0 where that is not known."""
+    return sum(
+        count * (16 if kind in ("F32", "F64") else BITS.get(kind, 16)) // 8 for kind, count in parameters.items()
+    )
+
+
+def _fit(config: dict[str, Any], weights: int, raw_settings: dict[str, Any], device: Device) -> Fit:
+    chosen, devices = engine_settings.parse(raw_settings), Slot.parse(device.slot).devices
+    need = estimate(
+        config,
+        weights,
+        context=chosen.max_model_len,
+        tensor_parallel=chosen.gpus(devices)[0],
+        kv_cache_dtype=chosen.kv_cache_dtype,
+        max_num_seqs=chosen.max_num_seqs or 256,
+        on_cpu=devices == CPU,
+    )
+    return fit(need, memory_bytes=device.memory_bytes, utilization=chosen.gpu_memory_utilization)

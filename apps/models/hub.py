@@ -1,0 +1,154 @@
+"""The hub, through huggingface_hub: what a repository holds and whether we may have it, and one file's bytes.
+
+Not in charge of: which files are wanted (`admission`), where they go and whether they are right (`download`).
+huggingface_hub's own `snapshot_download` begins every file anew after a kill, so its `http_get` is used, which goes on.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import msgspec
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+
+from apps.models.errand import File, Refused
+
+INFO_SECONDS = 20.0
+MAX_CONFIG_BYTES = 4 * 1024**2
+MAX_VALUE_CHARACTERS = 4_000  # of a key of a configuration; what is longer says nothing about sizes
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+
+constants.DOWNLOAD_CHUNK_SIZE = cast(int, None)  # bytes are written as they come: what a kill costs was in no buffer
+
+
+class Away(Exception):
+    """The hub cannot be reached, or has no time: later it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What the hub says about one commit."""
+
+    commit: str
+    license: str
+    files: tuple[File, ...]
+    parameters: dict[str, int]
+    """How many of each type the weights have ("BF16"); empty where the hub does not say."""
+
+
+class Hub:
+    def __init__(self, endpoint: str, token: str) -> None:
+        self._endpoint, self._token = endpoint.rstrip("/"), token
+        self._api = HfApi(endpoint=self._endpoint, token=token or False)
+
+    def look_up(self, repo: str, revision: str) -> Repository:
+        """Raises Refused, Away."""
+        with self._explained(repo, revision):
+            info = self._api.model_info(repo, revision=revision, files_metadata=True, timeout=INFO_SECONDS)
+            if info.gated or info.private:
+                self._api.auth_check(repo)
+        if not info.sha or info.siblings is None:
+            raise Refused(f"{self._endpoint} does not answer as a hub does: check HF_ENDPOINT.")
+        return Repository(info.sha, _license(info), tuple(map(_file, info.siblings)), _parameters(info))
+
+    def read_config(self, repo: str, commit: str, file: File) -> dict[str, Any]:
+        """A configuration of the repository, without what is long in it. Raises Refused, Away."""
+        if file.bytes > MAX_CONFIG_BYTES:
+            raise Refused(f"{file.path} is larger than {MAX_CONFIG_BYTES // 1024**2} MiB.")
+        content = io.BytesIO()
+        with self._explained(repo, commit):
+            self._get(repo, commit, file, content, 0)
+        try:
+            return short(msgspec.json.decode(content.getvalue(), type=dict[str, Any]))
+        except msgspec.DecodeError as error:
+            raise Refused(f"{file.path} is not a JSON object: {error}.") from error
+
+    def download(self, repo: str, commit: str, file: File, path: Path) -> None:
+        """Add what the file at `path` lacks, from where it ends. Raises Refused, Away, OSError."""
+        with self._explained(repo, commit), path.open("ab", buffering=0) as target:
+            self._get(repo, commit, file, target, target.tell())
+
+    def _get(self, repo: str, commit: str, file: File, target: Any, have: int) -> None:
+        headers = {"Accept-Encoding": "identity"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        url = hf_hub_url(repo, file.path, revision=commit, endpoint=self._endpoint)
+        http_get(url, target, resume_size=have, headers=headers, expected_size=file.bytes, displayed_filename=file.path)
+
+    @contextmanager
+    def _explained(self, repo: str, revision: str) -> Iterator[None]:
+        """The library's errors as one sentence each, with the cure."""
+        page = f"{self._endpoint}/{repo}"
+        try:
+            yield
+        except GatedRepoError as error:
+            cure = (
+                f"the account of the saved token has no access: ask for it at {page}"
+                if self._token
+                else f"accept its licence at {page}, then save a token of that account"
+            )
+            raise Refused(f"{repo} is gated: {cure}, and try again.") from error
+        except DisabledRepoError as error:
+            raise Refused(f"{repo} was disabled by the hub: choose another model.") from error
+        except RevisionNotFoundError as error:
+            raise Refused(
+                f"{repo} has no revision {revision!r}: give a branch, a tag or a commit of {page}."
+            ) from error
+        except EntryNotFoundError as error:
+            raise Refused(f"A file that {repo} lists is not there: {page}.") from error
+        except RepositoryNotFoundError as error:
+            whom = "the account of the saved token may not see it" if self._token else "it is private"
+            raise Refused(
+                f"There is no {repo} at {self._endpoint}, or {whom}: check the name, or the token."
+            ) from error
+        except HfHubHTTPError as error:
+            raise self._status(repo, error) from error
+        except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
+            raise Away(f"{self._endpoint} cannot be reached: {str(error) or type(error).__name__}.") from error
+
+    def _status(self, repo: str, error: HfHubHTTPError) -> Exception:
+        status = error.response.status_code
+        if status in TRANSIENT:
+            return Away(f"{self._endpoint} answers with status {status}.")
+        if status in (401, 403):
+            what = "does not accept the saved token: save a new one" if self._token else "wants a token: save one"
+            return Refused(f"The hub {what} that may read {repo}.")
+        return Refused(f"{self._endpoint} answers with status {status} for {repo}: check the name and HF_ENDPOINT.")
+
+
+def _file(sibling: Any) -> File:
+    """`size` is missing where a hub does not know `files_metadata`."""
+    sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+    return File(sibling.rfilename, int(sibling.size or 0), sha256, "" if sha256 else str(sibling.blob_id or ""))
+
+
+def _license(info: ModelInfo) -> str:
+    card = info.card_data
+    named = card and (card.get("license_name") or card.get("license"))
+    return str(named[0] if isinstance(named, list) and named else named or "")[:100]
+
+
+def _parameters(info: ModelInfo) -> dict[str, int]:
+    return dict(info.safetensors.parameters) if info.safetensors else {}
+
+
+def short(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's configuration without what is long in it."""
+    return {
+        key: short(value) if key == "text_config" and isinstance(value, dict) else value
+        for key, value in config.items()
+        if key == "text_config" or len(msgspec.json.encode(value)) <= MAX_VALUE_CHARACTERS
+    }
