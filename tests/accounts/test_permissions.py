@@ -36,6 +36,10 @@ SCOPES = {
     ("POST", "v1/embeddings"): Scope.MODELS_USE,
     ("POST", "v1/responses"): Scope.MODELS_USE,
     ("GET", "v1/models"): Scope.MODELS_READ,
+    ("GET", "v1/models/benchmarks"): Scope.MODELS_READ,
+    ("POST", "v1/models/benchmarks"): Scope.MODELS_WRITE,
+    ("GET", "v1/models/benchmarks/<uid:benchmark_id>"): Scope.MODELS_READ,
+    ("POST", "v1/models/benchmarks/<uid:benchmark_id>/cancel"): Scope.MODELS_WRITE,
     ("GET", "v1/models/<path:name>"): Scope.MODELS_READ,
 }
 WITH_OBJECT = [route for route in SCOPES if "<" in route[1]]
@@ -54,6 +58,7 @@ def routes() -> Iterator[tuple[str, Any]]:
 
 
 def address(route: str, file: str = "file-x", batch: str = "batch_x", model: str = "m") -> str:
+    route = route.replace("<uid:benchmark_id>", "bench_x")
     filled = route.replace("<uid:file_id>", file).replace("<uid:batch_id>", batch).replace("<path:name>", model)
     assert not re.search("[<>]", filled)
     return f"/{filled}"

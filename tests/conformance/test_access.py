@@ -33,12 +33,16 @@ ROUTES = {
     "POST embeddings": "models.use",
     "POST responses": "models.use",
     "GET models": "models.read",
+    "GET models/benchmarks": "models.read",
+    "POST models/benchmarks": "models.write",
+    "GET models/benchmarks/<uid:benchmark_id>": "models.read",
+    "POST models/benchmarks/<uid:benchmark_id>/cancel": "models.write",
     "GET models/<path:name>": "models.read",
 }
 """The scope that each route needs."""
 OPEN = {"GET schema", "GET docs", "GET redoc"}
 ENGINES = {"POST chat/completions", "POST completions", "POST embeddings", "POST responses"}
-OF_AN_OBJECT = [route for route in ROUTES if "_id>" in route]
+OF_AN_OBJECT = [route for route in ROUTES if "<uid:file_id>" in route or "<uid:batch_id>" in route]
 REFUSALS = {
     "no key": (401, "missing_api_key"),
     "sk-unknown": (401, "invalid_api_key"),
@@ -60,6 +64,7 @@ class Owned:
         method, _, path = route.partition(" ")
         batch = self.running if path.endswith(("cancel", "pause")) else self.batch
         ids = {"<uid:file_id>": self.batch.input_file_id, "<uid:batch_id>": batch.id, "<path:name>": CHAT_MODEL}
+        ids |= {"<uid:benchmark_id>": "bench_none"}
         for place, value in ids.items():
             path = path.replace(place, value)
         return method, f"/{path}"

@@ -1,5 +1,6 @@
 from django.urls import path
 
+from apps.models.api.benchmarks import BenchmarksView, BenchmarkView, CancelBenchmarkView
 from apps.models.api.interactive import ChatView, CompletionsView, EmbeddingsView, ResponsesView
 from apps.models.api.views import ModelsView, ModelView
 
@@ -9,5 +10,8 @@ urlpatterns = [
     path("embeddings", EmbeddingsView.as_view()),
     path("responses", ResponsesView.as_view()),
     path("models", ModelsView.as_view()),
+    path("models/benchmarks", BenchmarksView.as_view()),
+    path("models/benchmarks/<uid:benchmark_id>", BenchmarkView.as_view()),
+    path("models/benchmarks/<uid:benchmark_id>/cancel", CancelBenchmarkView.as_view()),
     path("models/<path:name>", ModelView.as_view()),
 ]
