@@ -127,8 +127,10 @@ def _chosen(settings: EngineSettings) -> list[str]:
         "--max-model-len": settings.max_model_len,
         "--quantization": settings.quantization,
         "--kv-cache-dtype": None if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
+        "--tool-call-parser": settings.tool_call_parser,
     }
-    return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))]
+    switches = ["--enable-auto-tool-choice"] if settings.tool_call_parser else []
+    return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))] + switches
 
 
 def _lora_arguments(spec: EngineSpec) -> list[str]:

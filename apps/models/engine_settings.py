@@ -41,6 +41,16 @@ CacheType = Annotated[
     Meta(description="Of the KV cache; fp8 holds twice as many tokens, a little less exactly."),
 ]
 
+ToolParser = Annotated[
+    Literal[
+        "hermes", "llama3_json", "llama4_json", "llama4_pythonic", "mistral", "qwen3_coder", "qwen3_xml", "granite",
+        "deepseek_v3", "deepseek_v31", "deepseek_v32", "glm45", "glm47", "kimi_k2", "minimax_m2", "openai", "pythonic",
+        "phi4_mini_json", "internlm", "jamba", "hunyuan_a13b", "olmo3", "seed_oss", "step3", "xlam", "functiongemma",
+        "gemma4", "ernie45", "longcat",
+    ],
+    Meta(description="How the model writes calls of tools; null: requests with tools are refused."),
+]  # fmt: skip
+
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a model's engine is started. None leaves the choice to us or to vLLM."""
@@ -56,6 +66,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     pipeline_parallel: Gpus = 1
     data_parallel: Gpus = 1
     extra_lora_slots: Slots = 0
+    tool_call_parser: ToolParser | None = None
 
     def gpus(self, devices: str) -> tuple[int, int, int]:
         """Tensor, pipeline and data parallel on a slot's devices ("cpu", "0", "0,1"). See `misfit`."""

@@ -48,11 +48,11 @@ NOT_FOUND = (404, b'{"detail":"Not Found"}')
 VALUES = (
     "--load-format", "--scheduling-policy", "--dtype", "--max-model-len", "--max-loras", "--max-cpu-loras",
     "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size", "--pipeline-parallel-size",
-    "--data-parallel-size", "--quantization", "--kv-cache-dtype",
+    "--data-parallel-size", "--quantization", "--kv-cache-dtype", "--tool-call-parser",
 )  # fmt: skip
 SWITCHES = (
     "--enforce-eager", "--enable-prompt-tokens-details", "--enable-prefix-caching", "--enable-lora",
-    "--enable-sleep-mode", "--disable-uvicorn-access-log",
+    "--enable-sleep-mode", "--disable-uvicorn-access-log", "--enable-auto-tool-choice",
 )  # fmt: skip
 
 Answer = tuple[int, bytes] | Stream  # status and JSON, or events
