@@ -32,8 +32,6 @@ FLUSH_SECONDS = 0.05  # the longest that an outcome waits to be written
 REWORK = 1.25  # times the window: what a crash may cost, lines in flight and outcomes not written yet
 LOOK_SECONDS = 1.0  # between two looks at cancelled and paused batches
 IDLE_SECONDS = 0.1  # between two looks for a shard while the window is not full
-STOP_SECONDS = 2.0  # for lines in flight when the worker has to stop
-SWAP_SECONDS = 60.0  # for lines in flight when another model's turn has come
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)  # the last: it is read-only
 
@@ -183,11 +181,10 @@ class Runner:
         self._victims = []
 
     async def _land(self) -> None:
-        """Let what is in flight end: for long while the engine is ours, briefly when we have to stop."""
+        """Let what is in flight end, as far as the host has patience."""
         began = time.monotonic()
         while self._flight:
-            seconds = STOP_SECONDS if self._host.must_stop() else SWAP_SECONDS
-            if not self._victims and time.monotonic() - began > seconds:
+            if not self._victims and time.monotonic() - began > self._host.patience():
                 return
             await asyncio.wait(self._flight, timeout=0.2)
 

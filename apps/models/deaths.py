@@ -47,7 +47,7 @@ class Deaths:
         )
 
     def survived(self, model: Model) -> None:
-        """A turn has ended and its engine lives: nothing is held against it."""
+        """Its engine has worked, and lives: nothing is held against it."""
         self._in_a_row.pop(model.pk, None)
         if model.broken_until is not None:
             close_breaker(model=model)

@@ -78,7 +78,8 @@ def claim(model_id: int, device: Device) -> bool:
     All idle workers hear the bell at once, and one engine is enough.
     """
     with transaction.atomic():
-        if not _unserved().select_for_update(of=("self",)).filter(engine_model=model_id).exists():
+        Model.objects.select_for_update(no_key=True).filter(pk=model_id).first()  # the next one sees what we do
+        if not _unserved().filter(engine_model=model_id).exists():
             return False
         names = Model.objects.filter(Q(pk=model_id) | Q(base=model_id)).values_list("name", flat=True)
         Engine.objects.update_or_create(

@@ -136,11 +136,14 @@ class Engine:
         self._change_adapter("unload", {"lora_name": name})
         self.adapters = frozenset(adapter for adapter in self.adapters if adapter.name != name)
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until no request runs or waits in the engine. False when some do after `timeout` seconds."""
+    def drain(self, timeout: float, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until no request runs or waits in the engine. False when some do after `timeout` seconds.
+
+        Raises OSError, http.client.HTTPException when the engine is gone.
+        """
         deadline = time.monotonic() + timeout
         while self._requests_inside():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or should_stop():
                 return False
             time.sleep(POLL_SECONDS)
         return True

@@ -12,6 +12,7 @@ from apps.models.models import Model
 from apps.models.slots import Slot
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
+EXTRA_RANK = 64  # of adapters that come later
 
 
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
@@ -23,16 +24,21 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         served_name=model.name,
         runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
         socket=_fresh_socket(slot.folder(settings.RUN_DIR) / str(model.pk)),
-        log=settings.LOG_DIR / f"engine.{slot.queue}.log",
+        log=log_path(model, slot),
         cwd=settings.BASE_DIR,
         device=slot.devices,
         max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
         settings=chosen,
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
         max_loras=max(len(adapters) + chosen.extra_lora_slots, 1),
-        max_lora_rank=max(map(_rank, adapters), default=LORA_RANKS[0]),
+        max_lora_rank=max([*map(_rank, adapters), EXTRA_RANK if chosen.extra_lora_slots else LORA_RANKS[0]]),
         adapters=adapters,
     )
+
+
+def log_path(model: Model, slot: Slot) -> Path:
+    """Where its engine's output goes on that slot's host; the one before is NAME.1."""
+    return settings.LOG_DIR / f"engine.{slot.queue}.{model.pk}.log"
 
 
 def adapters_of(model: Model) -> tuple[Adapter, ...]:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http.client import HTTPException
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -58,7 +59,7 @@ class Fleet:
         with self._timed(model, Verb.START):
             engine.start()
             try:
-                self._record([*self._engines(), engine])
+                self._record([engine, *self._engines()])
                 engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
             except BaseException:
                 engine.stop(STOP_SECONDS)
@@ -92,24 +93,27 @@ class Fleet:
             self.show(State.READY)
         return not set(adapters_of(model)) - engine.adapters
 
-    def park(self, how: Park) -> None:
-        """Let the engine that is awake finish what people wait for, then make room."""
+    def park(self, how: Park, message: str = "") -> bool:
+        """Let the engine that is awake finish what people wait for, then make room. False: it died meanwhile."""
         if self.model is None:
-            return
+            return True
         model, engine = self.model, self._running()
         self.show(State.DRAINING)
-        self._drain(engine, model, how)
+        self._drain(engine, model)
+        if not engine.alive():
+            return False
         self.model = self._awake = None
         if how == Park.SLEEP and engine.can_sleep and self._sleep(model, engine):
             self._asleep[model.pk] = (model, engine)
-            self.show(State.ASLEEP, model=model)
+            self.show(State.ASLEEP, message, model)
         else:
-            self._stop(model, engine)
+            self._stop(model, engine, message)
+        return True
 
-    def evict(self, models: Iterable[int]) -> None:
+    def evict(self, models: Iterable[int], message: str = "") -> None:
         """Stop sleeping engines."""
         for pk in models:
-            self._stop(*self._asleep.pop(pk))
+            self._stop(*self._asleep.pop(pk), message)
 
     def drop(self) -> None:
         """Stop the engine that is awake, at once: it failed."""
@@ -126,29 +130,45 @@ class Fleet:
             self.show(State.STOPPED, model=model)
         return [model for model, _ in gone]
 
+    def tell_truth(self) -> None:
+        """Between two steps: engines of deleted models end, and no row says what a step that failed did not get to."""
+        models = [model for model, _ in self._asleep.values()] + ([self.model] if self.model else [])
+        known = set(Model.objects.filter(pk__in=[model.pk for model in models]).values_list("pk", flat=True))
+        for pk in self._asleep.keys() - known:
+            self._asleep.pop(pk)[1].stop(STOP_SECONDS)
+        if self.model and self.model.pk not in known:
+            self.drop()
+        untrue = self._device.engines.exclude(state__in=(State.STOPPED, State.FAILED))
+        untrue.exclude(state=State.ASLEEP, model__in=self._asleep.keys()).exclude(
+            state=State.READY, model=self.model
+        ).update(state=State.STOPPED, message="", socket="", served=[], since=Now())
+        if self.model and not self._device.engines.filter(state=State.READY, model=self.model).exists():
+            self.show(State.READY)
+
     def close(self) -> None:
-        self.evict(list(self._asleep))
-        if self.model is not None:
-            self._stop(self.model, self._running())
-            self.model = self._awake = None
+        """Stop all, whether or not the database can be told."""
+        for engine in self._engines():
+            engine.stop(STOP_SECONDS)
+        self._asleep.clear()
+        self.model = self._awake = None
+        self._device.engines.exclude(state=State.FAILED).update(
+            state=State.STOPPED, message="", socket="", served=[], since=Now()
+        )
 
     def must_stop(self) -> bool:
         return STOP.is_set() or self._keeper.lost(self._held)
 
     def show(self, state: EngineRow.State, message: str = "", model: Model | None = None) -> None:
         """Say on its row what an engine does; that of the engine that is awake, unless a model is named."""
-        serving = state in EngineRow.SERVING
-        engine = self._running() if serving else None
+        socket, served = "", list[str]()
+        if state in EngineRow.SERVING:
+            socket, served = str(self._running().spec.socket), sorted(self._running().served)
+        elif state == State.STARTING and model:
+            served = [model.name, *(adapter.name for adapter in adapters_of(model))]
         EngineRow.objects.update_or_create(
             device=self._device,
             model=model or self.model,
-            defaults={
-                "state": state,
-                "message": message,
-                "socket": str(engine.spec.socket) if engine else "",
-                "served": sorted(engine.served) if engine else [],
-                "since": Now(),
-            },
+            defaults={"state": state, "message": message, "socket": socket, "served": served, "since": Now()},
         )
 
     def _running(self) -> Engine:
@@ -164,25 +184,25 @@ class Fleet:
             return False
         return True
 
-    def _drain(self, engine: Engine, model: Model, how: Park) -> None:
-        """A sleeping engine would keep latecomers waiting, so those who have not heard yet are waited for."""
+    def _drain(self, engine: Engine, model: Model) -> None:
+        """Where people use it, requests of those who have not heard yet are waited for too."""
         used = demand.last_used(model.pk)
-        if how == Park.SLEEP or (used and timezone.now() - used < timedelta(seconds=DRAIN_SECONDS)):
+        if used and timezone.now() - used < timedelta(seconds=DRAIN_SECONDS):
             time.sleep(HEARSAY_SECONDS)
         try:
-            if not engine.drain(DRAIN_SECONDS):
+            if not engine.drain(DRAIN_SECONDS, self.must_stop):
                 log.warning("%s: answers of %s are cut short", self._slot.key, model)
-        except OSError:
-            log.warning("%s: the engine of %s died while it drained", self._slot.key, model)
+        except (OSError, HTTPException) as error:
+            log.warning("%s: the engine of %s cannot be asked what it does: %s", self._slot.key, model, error)
 
-    def _stop(self, model: Model, engine: Engine) -> None:
+    def _stop(self, model: Model, engine: Engine, message: str = "") -> None:
         with self._timed(model, Verb.STOP):
             engine.stop(STOP_SECONDS)
-        self.show(State.STOPPED, model=model)
+        self.show(State.STOPPED, message, model)
 
     def _engines(self) -> list[Engine]:
         asleep = [engine for _, engine in self._asleep.values()]
-        return [*asleep, self._awake] if self._awake else asleep
+        return [self._awake, *asleep] if self._awake else asleep
 
     def _record(self, engines: list[Engine]) -> None:
         """What the next owner of the slot has to reap, should we be killed."""
@@ -191,10 +211,13 @@ class Fleet:
 
     @contextmanager
     def _timed(self, model: Model, verb: Verb) -> Iterator[None]:
-        """Learn from what went well."""
+        """Learn from what went well; what cannot be written down must not cost us the engine."""
         began = time.monotonic()
         yield
-        costs.record(device=self._device, model=model, verb=verb, seconds=time.monotonic() - began)
+        try:
+            costs.record(device=self._device, model=model, verb=verb, seconds=time.monotonic() - began)
+        except Error as error:
+            log.warning("%s: what %s took is not remembered: %s", self._slot.key, verb, error)
 
 
 def weight_bytes(model: Model) -> int:

@@ -50,6 +50,9 @@ class EngineHost(Protocol):
     def go_on(self) -> bool:
         """Whether the job may send more: the slot is ours, nobody asked to stop, no other model's turn has come."""
 
+    def patience(self) -> float:
+        """Seconds from then on for what is in flight; the rest is given up, and done again. Asks no database."""
+
 
 class Kind(Protocol):
     def backlog(self) -> list[Job]:

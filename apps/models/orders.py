@@ -9,10 +9,12 @@ OBEYED_IN = (Engine.State.READY, Engine.State.BUSY, Engine.State.ASLEEP)
 
 
 def order_engine(*, engine: Engine, order: Engine.Order) -> bool:
-    """Stop an engine, or put it to sleep. False when it does not run, or sleeps already."""
-    able = [state for state in OBEYED_IN if order == Engine.Order.STOP or state != Engine.State.ASLEEP]
+    """Stop an engine, or put it to sleep. False when it does not run, sleeps already, or its device cannot."""
+    able = Engine.objects.filter(pk=engine.pk, state__in=OBEYED_IN)
+    if order == Engine.Order.SLEEP:
+        able = able.filter(device__can_sleep=True).exclude(state=Engine.State.ASLEEP)
     with transaction.atomic():
-        given = Engine.objects.filter(pk=engine.pk, state__in=able).update(order=order)
+        given = able.update(order=order)
         if given:
             bell.ring("gpu")
     return bool(given)

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +26,9 @@ LOOK_SECONDS = 0.5  # between two looks at the plan while a job runs
 REAP_SECONDS = 5.0
 ORDERED = "An operator asked for it. People wake it at once, batches come back to it after a minute."
 LEARN_FROM = 5.0  # seconds of a turn; a shorter one says little about a request
+STOP_PATIENCE = 2.0  # seconds for requests in flight when the worker has to stop …
+PEOPLE_PATIENCE = 10.0  # … when people wait for another model …
+PATIENCE = 60.0  # … and when another model's turn has come
 LOG_BYTES = 64 * 1024
 PROOF = timedelta(minutes=1)  # an engine that ran for so long works
 ORDER_REST = timedelta(minutes=1)  # for which batches leave an engine alone that an operator parked
@@ -48,7 +50,7 @@ class GpuWorker:
         self._turn_began: datetime | None = None
         self._left: dict[int | None, datetime] = {}
         self._job: Job | None = None  # that runs
-        self._looked, self._stay = 0.0, True
+        self._looked, self._stay, self._people_wait = 0.0, True, False
         self._ordered: dict[int, datetime] = {}  # model -> when an operator parked its engine
 
     @property
@@ -78,6 +80,11 @@ class GpuWorker:
 
     def go_on(self) -> bool:
         return not self.must_stop() and self._may_stay()
+
+    def patience(self) -> float:
+        if self.must_stop():
+            return STOP_PATIENCE
+        return PEOPLE_PATIENCE if self._people_wait else PATIENCE
 
     def restart(self, *, explained: bool = False) -> bool:
         model = self._fleet.model
@@ -112,15 +119,13 @@ class GpuWorker:
         """Without models that rest or whose breaker is open, so that they keep no other from its turn."""
         broken, lately = broken_models(), timezone.now() - ORDER_REST
         parked = {model_id for model_id, at in self._ordered.items() if at > lately}
-        return [
-            job
-            for job in jobs.backlog()
-            if job.model_id is None
-            or (
-                not (job.model_id in broken or self._deaths.rests(job.model_id))
-                and (job.urgent or job.model_id not in parked)
-            )
-        ]
+
+        def waits(job: Job) -> bool:
+            if job.model_id in broken or (job.model_id in parked and not job.urgent):
+                return False
+            return job.model_id is None or not self._deaths.rests(job.model_id)
+
+        return [job for job in jobs.backlog() if waits(job)]
 
     def _state(self) -> SlotState:
         model, awake = self._fleet.model, self._fleet.awake
@@ -140,7 +145,9 @@ class GpuWorker:
         """Looked at once a second: no order, nobody else's turn, no adapter that has yet to be loaded."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             ordered = self._device.engines.exclude(order="").exists()
-            self._stay = not (ordered or self._adapter_is_new()) and self._is_next(self._decide(self._job))
+            action = self._decide(self._job)
+            self._people_wait = isinstance(action, plan.Switch) and action.job.urgent
+            self._stay = not (ordered or self._adapter_is_new()) and self._is_next(action)
             self._looked = time.monotonic()
         return self._stay
 
@@ -204,7 +211,7 @@ class GpuWorker:
         model = self._fleet.model
         if model is not None and not self._is_adapted(model):
             return False
-        self._job, self._looked, self._stay = job, time.monotonic(), True
+        self._job, self._looked, self._stay, self._people_wait = job, time.monotonic(), True, False
         before, began = self._waiting(job), time.monotonic()
         if model is not None and not job.urgent:
             self._fleet.show(EngineRow.State.BUSY)
@@ -233,13 +240,11 @@ class GpuWorker:
         return self._start(fresh)
 
     def _waiting(self, job: Job) -> int:
-        counts = Counter[int | None]()
-        for waiting in jobs.kind(job.kind).backlog():
-            counts[waiting.model_id] += waiting.waiting
-        return counts[job.model_id]
+        backlog = jobs.kind(job.kind).backlog()
+        return sum(waiting.waiting for waiting in backlog if waiting.model_id == job.model_id)
 
     def _learn(self, job: Job, model: Model, done: int, seconds: float) -> None:
-        """Only from a turn that kept the window full for most of its time."""
+        """Only from a turn that filled the window."""
         if done > window(model, self._slot) and seconds > LEARN_FROM and job.seconds is None:
             costs.record(device=self._device, model=model, verb=Verb.REQUEST, seconds=seconds / done)
 

@@ -53,6 +53,9 @@ class Lender:
     def must_stop(self) -> bool:
         return self.stopping
 
+    def patience(self) -> float:
+        return 2.0 if self.stopping else 60.0
+
     def called(self) -> list[str]:
         """Every prompt that was sent, in order, repeated ones too."""
         return self.calls.read_text().splitlines() if self.calls.exists() else []

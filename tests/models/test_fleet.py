@@ -5,15 +5,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from apps.core import leases
-from apps.models import costs, deaths, fleet, jobs, orders, worker
+from apps.models import costs, deaths, demand, fleet, jobs, orders, worker
 from apps.models.deaths import close_breaker
 from apps.models.demand import InteractiveKind, ask_for
 from apps.models.engine import Engine
@@ -55,6 +58,18 @@ def other(tmp_path: Path) -> Model:
 
 def state(model: Model) -> str:
     return EngineRow.objects.get(model=model).state
+
+
+def background(act: Callable[[], object]) -> threading.Thread:
+    """A thread that leaves no connection behind."""
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            connection.close()
+
+    return threading.Thread(target=run)
 
 
 def serve(gpu: GpuWorker, kind: FakeKind, model: Model) -> Engine:
@@ -108,7 +123,7 @@ def test_it_lets_people_s_answers_end_before_it_parks_an_engine(
 ) -> None:
     engine = serve(gpu, kind, model)
     answers: list[str] = []
-    talk = threading.Thread(target=lambda: answers.append(ask(engine, "tell me !slow:1")))
+    talk = background(lambda: answers.append(ask(engine, "tell me !slow:1")))
     talk.start()
     assert eventually(lambda: not engine.drain(0))
     seen: list[str] = []
@@ -117,7 +132,7 @@ def test_it_lets_people_s_answers_end_before_it_parks_an_engine(
         while not answers:
             seen.append(state(model))
 
-    watcher = threading.Thread(target=look)
+    watcher = background(look)
     watcher.start()
     serve(gpu, kind, other)
     talk.join()
@@ -165,7 +180,7 @@ def test_it_survives_kill_nine_while_it_starts(
         assert state(model) == State.STARTING
         os.kill(api_server(started[0]), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = background(kill)
     killer.start()
     kind.add(model)
     assert not gpu.step()
@@ -268,3 +283,126 @@ def test_people_come_first(
     assert (row.state, row.served) == (State.READY, ["other"])
     assert Path(row.socket).is_socket()
     assert InteractiveKind().backlog() == []  # they are served
+
+
+def test_people_wake_what_an_operator_parked_and_batches_come_back_later(
+    gpu: GpuWorker, kind: FakeKind, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(jobs._kinds, "interactive", InteractiveKind())
+    engine = serve(gpu, kind, model)
+    orders.order_engine(engine=EngineRow.objects.get(), order=EngineRow.Order.SLEEP)
+    kind.add(model)
+    assert not gpu.step()
+    row = EngineRow.objects.get()
+    assert (row.state, row.message) == (State.ASLEEP, worker.ORDERED)
+    ask_for(model=model, owner="web", waiting=1)
+    assert gpu.step()
+    assert gpu.engine is engine
+
+
+def test_it_survives_kill_nine_while_it_drains(gpu: GpuWorker, kind: FakeKind, model: Model, other: Model) -> None:
+    engine = serve(gpu, kind, model)
+
+    def talk() -> None:
+        with pytest.raises((OSError, HTTPException)):
+            ask(engine, "tell me !slow:60")
+
+    def kill() -> None:
+        assert eventually(lambda: state(model) == State.DRAINING)
+        os.kill(api_server(engine), signal.SIGKILL)
+
+    threads = [background(talk), background(kill)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: not engine.drain(0))
+    serve(gpu, kind, other)
+    for thread in threads:
+        thread.join()
+    assert not family(engine)
+    assert (state(model), state(other)) == (State.FAILED, State.READY)
+    assert "while it finished" in EngineDeath.objects.get().message
+
+
+def test_one_of_many_idle_slots_gets_the_engine_ready(gpu: GpuWorker, keeper: leases.Keeper, model: Model) -> None:
+    devices = [Device.objects.create(slot=f"gpu:testhost:{number}") for number in range(1, 5)]
+    for device in devices:
+        claim(keeper, device.slot)
+    ask_for(model=model, owner="web", waiting=1)
+    together = threading.Barrier(len(devices))
+    won: list[bool] = []
+
+    def hear(device: Device) -> None:
+        together.wait()
+        won.append(demand.claim(model.pk, device))
+
+    threads = [background(partial(hear, device)) for device in devices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+
+
+def test_rows_tell_the_truth_after_a_step_that_failed(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model
+) -> None:
+    serve(gpu, kind, model)
+    EngineRow.objects.filter(model=model).update(state=State.DRAINING, socket="")
+    EngineRow.objects.create(device=Device.objects.get(), model=other, state=State.STARTING, served=["other"])
+    gpu.step()
+    assert (state(model), state(other)) == (State.READY, State.STOPPED)
+    assert EngineRow.objects.get(model=model).socket == str(gpu.engine.spec.socket)
+
+
+def test_engines_of_deleted_models_end(gpu: GpuWorker, kind: FakeKind, model: Model, other: Model) -> None:
+    engines = [serve(gpu, kind, model), serve(gpu, kind, other)]
+    Model.objects.all().delete()
+    assert not gpu.step()
+    assert not any(map(family, engines))
+
+
+def test_work_without_an_engine_gets_the_device_bare(
+    gpu: GpuWorker, kind: FakeKind, model: Model, other: Model
+) -> None:
+    engines = [serve(gpu, kind, model), serve(gpu, kind, other)]
+    bare = BareKind()
+    jobs.register("bare", bare)
+    assert gpu.step()
+    assert bare.went_on == [True]
+    assert not any(map(family, engines))
+    assert (state(model), state(other)) == (State.STOPPED, State.STOPPED)
+
+
+def test_after_its_rest_one_more_death_opens_the_breaker_again(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
+    Model.objects.update(broken_until=timezone.now() - timedelta(seconds=1))
+    engine = serve_interactively(gpu, model)
+    os.kill(api_server(engine), signal.SIGKILL)
+    assert eventually(lambda: not engine.alive())
+    gpu.step()
+    model.refresh_from_db()
+    assert model.broken_until
+    assert model.broken_until > timezone.now() + timedelta(minutes=9)
+
+
+def serve_interactively(gpu: GpuWorker, model: Model) -> Engine:
+    jobs.register("interactive", InteractiveKind())
+    ask_for(model=model, owner="web", waiting=1)
+    assert gpu.step()
+    return gpu.engine
+
+
+class BareKind:
+    """Work on the device itself, such as training."""
+
+    def __init__(self) -> None:
+        self.went_on: list[bool] = []
+
+    def backlog(self) -> list[jobs.Job]:
+        now = timezone.now()
+        job = jobs.Job(
+            kind="bare", model_id=None, waiting=1, priority=0, deadline=now + timedelta(days=1), since=now, seconds=1
+        )
+        return [] if self.went_on else [job]
+
+    def run(self, host: Any, keeper: leases.Keeper, window: int) -> None:
+        self.went_on.append(host.go_on())

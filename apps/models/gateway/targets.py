@@ -11,7 +11,7 @@ from apps.models.gateway.database import in_thread
 from apps.models.models import Engine, Model
 from apps.models.slots import Slot
 
-FRESH_SECONDS = 4.0
+FRESH_SECONDS = 1.0  # less than what a draining engine waits for latecomers
 POLL_SECONDS = 0.25  # while no engine serves it
 TARGETS = 10_000
 
