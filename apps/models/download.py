@@ -111,10 +111,14 @@ def _bring(hub: Hub, order: Order, file: File, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if _length(path) > file.bytes:
         path.unlink()
-    hub.download(order.repo, order.revision, file, path)
-    if _length(path) != file.bytes:
-        path.unlink()
-        raise Failed(f"The hub sent more of {file.path} than the {file.bytes:,} bytes that it announced: try again.")
+    try:
+        hub.download(order.repo, order.revision, file, path)
+    finally:
+        if _length(path) > file.bytes:
+            path.unlink()
+            raise Failed(
+                f"The hub sent more of {file.path} than the {file.bytes:,} bytes that it announced: try again."
+            )
 
 
 def _on_disk(folder: Path, files: tuple[File, ...]) -> int:

@@ -65,16 +65,12 @@ class Hub:
         return Repository(info.sha, _license(info), tuple(map(_file, info.siblings)), _parameters(info))
 
     def read_config(self, repo: str, commit: str, file: File) -> dict[str, Any]:
-        """A configuration of the repository, without what is long in it. Raises Refused, Away."""
-        if file.bytes > MAX_CONFIG_BYTES:
-            raise Refused(f"{file.path} is larger than {MAX_CONFIG_BYTES // 1024**2} MiB.")
+        """A configuration of the repository; see `short_config`. Raises Refused, Away."""
         content = io.BytesIO()
-        with self._explained(repo, commit):
-            self._get(repo, commit, file, content, 0)
-        try:
-            return short(msgspec.json.decode(content.getvalue(), type=dict[str, Any]))
-        except msgspec.DecodeError as error:
-            raise Refused(f"{file.path} is not a JSON object: {error}.") from error
+        if file.bytes <= MAX_CONFIG_BYTES:
+            with self._explained(repo, commit):
+                self._get(repo, commit, file, content, 0)
+        return short_config(content.getvalue())
 
     def download(self, repo: str, commit: str, file: File, path: Path) -> None:
         """Add what the file at `path` lacks, from where it ends. Raises Refused, Away, OSError."""
@@ -118,6 +114,12 @@ class Hub:
             raise self._status(repo, error) from error
         except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
             raise Away(f"{self._endpoint} cannot be reached: {str(error) or type(error).__name__}.") from error
+        except ValueError as error:  # what the library does not like: a name, or a file that is too large for it
+            raise Refused(str(error).strip().partition("\n")[0]) from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise Away(str(error).partition("\n")[0]) from error  # it ended too early, or too late
 
     def _status(self, repo: str, error: HfHubHTTPError) -> Exception:
         status = error.response.status_code
@@ -145,10 +147,17 @@ def _parameters(info: ModelInfo) -> dict[str, int]:
     return dict(info.safetensors.parameters) if info.safetensors else {}
 
 
-def short(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's configuration without what is long in it."""
+def short_config(content: bytes) -> dict[str, Any]:
+    """Without what is long in it. Empty for what is no configuration: admission has the words for that."""
+    try:
+        return _short(msgspec.json.decode(content, type=dict[str, Any]))
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def _short(config: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: short(value) if key == "text_config" and isinstance(value, dict) else value
+        key: _short(value) if key == "text_config" and isinstance(value, dict) else value
         for key, value in config.items()
         if key == "text_config" or len(msgspec.json.encode(value)) <= MAX_VALUE_CHARACTERS
     }

@@ -52,9 +52,9 @@ def control_worker() -> Iterator[ControlWorker]:
         worker.keeper.close()
 
 
-def children() -> list[int]:
-    """The processes that download now."""
-    family = {pid: _command(pid) for pid in guard.family(os.getpid())}
+def children(of: int = 0) -> list[int]:
+    """The processes that download now, for us or for process `of`."""
+    family = {pid: _command(pid) for pid in guard.family(of or os.getpid())}
     return [pid for pid, line in family.items() if b"apps.models.download" in line and b"guard.py" not in line]
 
 
