@@ -1,20 +1,24 @@
 """Puts a known load on one engine and measures what its clients see. It knows a socket and figures, no database."""
 
 import asyncio
-import json
 import random
 import re
 import time
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
+
+from apps.models.tokens import Tokens, Usage
 
 WORDS = ("time", "river", "stone", "light", "garden", "paper", "winter", "music", "bridge", "letter", "cloud", "road")
-TOKENS_PER_WORD = 1.0  # of these words, in most vocabularies; the engine's usage tells how many there were
+NUMBER_TOKENS = 8  # of the number before the words, which are a token each in most vocabularies; usage tells
+PRIORITY = 1  # a batch's: people who use the engine meanwhile go first
 TIMEOUT = aiohttp.ClientTimeout(total=600)
 LOOK_SECONDS = 0.5  # between two looks at whether to stop
 HISTOGRAM = re.compile(
@@ -28,7 +32,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What is asked of the engine. Every prompt is different from its first word on: nothing comes from a cache."""
+    """What is asked of the engine. Every prompt is new, from its first word on: a cache of prefixes helps nobody."""
 
     model: str
     pooling: bool
@@ -59,7 +63,11 @@ class Figures:
     """The first one's message."""
     seconds: float
     input_tokens: int
+    cached_tokens: int
+    """Of the input, what the engine did not have to compute: next to none, or the figures flatter."""
     output_tokens: int
+    others: int
+    """Requests of others that the engine answered meanwhile, and that disturbed the figures; 0 for embeddings."""
     requests_per_second: float
     output_tokens_per_second: float
     tokens_per_second: float
@@ -67,7 +75,7 @@ class Figures:
     first_token: Percentiles | None
     """From sending a request to its first token; None for embeddings."""
     inter_token: Percentiles | None
-    """Between two tokens of an answer."""
+    """Between two tokens of an answer; tokens that came together share the time before them."""
     latency: Percentiles | None
     """From sending a request to the end of its answer; None when none was answered."""
     engine_first_token_ms: float | None
@@ -78,15 +86,31 @@ class Figures:
         return asdict(self)
 
 
+class _Event(msgspec.Struct):
+    """Of a stream; an answer to embeddings is one too."""
+
+    choices: list[msgspec.Raw] = []
+    usage: Usage | None = None
+    error: msgspec.Raw | None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
 @dataclass(slots=True)
 class _Answer:
     started: float
-    events: list[float]
-    """When each event with a token came."""
+    events: "array[float]" = field(default_factory=lambda: array("d"))
+    """When each event with a part of the answer came."""
     ended: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    tokens: Tokens = field(default_factory=Tokens)
     error: str = ""
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between its tokens."""
+        share = (len(self.events) - 1) / max(self.tokens.output - 1, 1)
+        return [(later - earlier) * share for earlier, later in pairwise(self.events)]
 
 
 async def measure(socket: Path, load: Load, *, should_stop: Callable[[], bool]) -> Figures:
@@ -105,69 +129,63 @@ async def measure(socket: Path, load: Load, *, should_stop: Callable[[], bool]) 
 
 
 async def _send_all(session: aiohttp.ClientSession, load: Load, should_stop: Callable[[], bool]) -> list[_Answer]:
-    numbers = iter(range(load.requests))
+    left = iter(range(load.requests))
     answers: list[_Answer] = []
 
     async def client() -> None:
-        answers.extend([await _ask(session, load, number) for number in numbers])
+        for _ in left:
+            answers.append(await _ask(session, load))  # noqa: PERF401 - the clients share what is left
 
     clients = asyncio.gather(*(client() for _ in range(min(load.concurrency, load.requests))))
     try:
-        while not clients.done():
-            await asyncio.wait([clients], timeout=LOOK_SECONDS)
+        while not (await asyncio.wait([clients], timeout=LOOK_SECONDS))[0]:
             if should_stop():
                 raise Interrupted
+        clients.result()
     finally:
         clients.cancel()
     return answers
 
 
-async def _ask(session: aiohttp.ClientSession, load: Load, number: int) -> _Answer:
-    answer = _Answer(time.monotonic(), [])
-    path, body = _request(load, number)
+async def _ask(session: aiohttp.ClientSession, load: Load) -> _Answer:
+    path, body = _request(load)
+    answer = _Answer(time.monotonic())
     try:
         async with session.post(f"http://engine{path}", json=body) as response:
             if response.status != 200:
                 answer.error = f"{response.status}: {(await response.text())[:300]}"
             elif load.pooling:
-                _count(answer, (await response.json()).get("usage"))
+                _take(answer, await response.read())
             else:
-                await _read_stream(response, answer)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                async for line in response.content:
+                    if line.startswith(b"data: {"):
+                        _take(answer, line[6:])
+    except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
         answer.error = f"The engine did not answer: {error or type(error).__name__}"
     answer.ended = time.monotonic()
     return answer
 
 
-async def _read_stream(response: aiohttp.ClientResponse, answer: _Answer) -> None:
-    async for line in response.content:
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
-        if "error" in event:
-            answer.error = str(event["error"])[:300]
-        if event.get("choices"):
-            answer.events.append(time.monotonic())
-        _count(answer, event.get("usage"))
+def _take(answer: _Answer, raw: bytes) -> None:
+    event = _decode(raw)
+    if event.choices:
+        answer.events.append(time.monotonic())
+    if event.usage:
+        answer.tokens = event.usage.tokens
+    if event.error:
+        answer.error = bytes(event.error).decode()[:300]
 
 
-def _count(answer: _Answer, usage: dict[str, Any] | None) -> None:
-    if usage:
-        answer.input_tokens = usage.get("prompt_tokens") or 0
-        answer.output_tokens = usage.get("completion_tokens") or 0
-
-
-def _request(load: Load, number: int) -> tuple[str, dict[str, Any]]:
-    """The same for the same number, so that sweeps of two models can be compared."""
-    chance = random.Random(number)  # noqa: S311 - no secret
-    length = max(round(load.prompt_tokens / TOKENS_PER_WORD) - 4, 1)  # the number takes some tokens too
-    words = [str(chance.getrandbits(24)), *chance.choices(WORDS, k=length)]
-    prompt = " ".join(words)
+def _request(load: Load) -> tuple[str, dict[str, Any]]:
+    """Its path and body; the words mean nothing, and every model is asked as many."""
+    words = random.choices(WORDS, k=max(load.prompt_tokens - NUMBER_TOKENS, 0))  # noqa: S311 - no secret
+    prompt = " ".join([str(random.getrandbits(24)), *words])
     if load.pooling:
-        return "/v1/embeddings", {"model": load.model, "input": prompt}
+        return "/v1/embeddings", {"model": load.model, "input": prompt, "priority": PRIORITY}
     return "/v1/completions", {
         "model": load.model,
         "prompt": prompt,
+        "priority": PRIORITY,
         "max_tokens": load.output_tokens,
         "ignore_eos": True,
         "temperature": 0,
@@ -187,19 +205,21 @@ async def _histograms(session: aiohttp.ClientSession) -> dict[str, tuple[float, 
     return {name: (parts["sum"], parts["count"]) for name, parts in sums.items()}
 
 
-def _mean_ms(name: str, before: dict[str, Any], after: dict[str, Any]) -> float | None:
+def _grown(name: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[int, float | None]:
+    """By how many observations, and their mean in milliseconds."""
     old, new = before.get(name, (0.0, 0.0)), after.get(name, (0.0, 0.0))
-    count = new[1] - old[1]
-    return (new[0] - old[0]) / count * 1000 if count else None
+    count = int(new[1] - old[1])
+    return count, (new[0] - old[0]) / count * 1000 if count > 0 else None
 
 
 def _figures(
     load: Load, answers: Sequence[_Answer], seconds: float, before: dict[str, Any], after: dict[str, Any]
 ) -> Figures:
     good = [answer for answer in answers if not answer.error]
-    made = sum(answer.output_tokens for answer in good)
-    given = sum(answer.input_tokens for answer in good)
-    gaps = [later - earlier for answer in good for earlier, later in pairwise(answer.events)]
+    made = sum(answer.tokens.output for answer in good)
+    given = sum(answer.tokens.input for answer in good)
+    gaps: array[float] = array("d", (gap for answer in good for gap in answer.gaps))
+    begun, first_token_ms = _grown("time_to_first_token", before, after)
     return Figures(
         concurrency=load.concurrency,
         requests=len(answers),
@@ -207,15 +227,17 @@ def _figures(
         error=next((answer.error for answer in answers if answer.error), ""),
         seconds=seconds,
         input_tokens=given,
+        cached_tokens=sum(answer.tokens.cached for answer in good),
         output_tokens=made,
+        others=max(begun - len(answers), 0),
         requests_per_second=len(good) / seconds,
         output_tokens_per_second=made / seconds,
         tokens_per_second=(made + given) / seconds,
         first_token=percentiles([answer.events[0] - answer.started for answer in good if answer.events]),
         inter_token=percentiles(gaps),
         latency=percentiles([answer.ended - answer.started for answer in good]),
-        engine_first_token_ms=_mean_ms("time_to_first_token", before, after),
-        engine_inter_token_ms=_mean_ms("inter_token_latency", before, after),
+        engine_first_token_ms=first_token_ms,
+        engine_inter_token_ms=_grown("inter_token_latency", before, after)[1],
     )
 
 

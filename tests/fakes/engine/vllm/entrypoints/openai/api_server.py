@@ -7,6 +7,7 @@ ends. It is steered by the environment:
     FAKE_ENGINE_LATENCY       seconds per request
     FAKE_ENGINE_CALLS         a file that gets one line per request: the last user's message
     FAKE_ENGINE_TOKEN_SECONDS between two events of a stream
+    FAKE_ENGINE_EVENT_TOKENS  tokens in each of them
     FAKE_ENGINE_PRIORITIES    a file that gets one line per request: its priority
     FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
     FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up

@@ -11,6 +11,7 @@ from typing import Any
 from . import answers
 
 PAUSE = float(os.environ.get("FAKE_ENGINE_TOKEN_SECONDS", "0"))  # between two events
+TOGETHER = int(os.environ.get("FAKE_ENGINE_EVENT_TOKENS", "1"))  # tokens of an event, as of a vLLM that is hurried
 MARKER = re.compile(r"!(pace|die-after):([\d.]+)")
 FINGERPRINT = "fake-1"
 
@@ -43,7 +44,8 @@ def _chunks(path: bytes, body: dict[str, Any], message: str) -> list[bytes]:
         "created": int(time.time()),
         "model": body["model"],
     }
-    pieces = [word if index == 0 else f" {word}" for index, word in enumerate(words)]
+    parts = [" ".join(words[index : index + TOGETHER]) for index in range(0, len(words), TOGETHER)]
+    pieces = [part if index == 0 else f" {part}" for index, part in enumerate(parts)]
     choices: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}] if chat else []
     choices += [{"delta": {"content": piece}} if chat else {"text": piece} for piece in pieces]
     frames: list[dict[str, Any]] = [
