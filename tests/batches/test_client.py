@@ -46,6 +46,18 @@ async def test_it_works(lender: Lender) -> None:
     assert outcome.request_id.startswith("req_")
 
 
+@pytest.mark.parametrize(
+    ("url", "field"), [(CHAT, "messages"), ("/v1/completions", "prompt"), ("/v1/responses", "input")]
+)
+async def test_its_lines_go_after_people(tmp_path: Path, url: str, field: str) -> None:
+    priorities = tmp_path / "priorities"
+    with Lender(tmp_path, FAKE_ENGINE_PRIORITIES=str(priorities)) as lender:
+        asked = json.dumps({"model": "test-model", field: [{"role": "user", "content": "}"}]})
+        (outcome,) = await ask(lender, Line(shard=1, batch=1, number=1, custom_id="a", url=url, body=f" {asked}\n"))
+    assert not outcome.failed
+    assert priorities.read_text() == "1\n"
+
+
 async def test_it_keeps_many_under_way(lender: Lender) -> None:
     outcomes = await ask(lender, *(line(f"number {number}", number) for number in range(500)))
     assert [outcome.line.number for outcome in outcomes] == list(range(500))

@@ -85,6 +85,12 @@ async def test_the_first_token_does_not_wait_for_the_second(asking: Asking, serv
     await request.task
 
 
+async def test_people_go_first(asking: Asking, served: Model, lender: Lender) -> None:
+    """They have vLLM's own priority, 0; lines of batches come after it."""
+    await asking.post(chat("x"))
+    assert (lender.calls.parent / "priorities").read_text() == "0\n"
+
+
 async def test_a_charset_and_letter_case_do_not_matter(asking: Asking, served: Model) -> None:
     answer = await asking.post(chat("x"), content_type="Application/JSON; charset=utf-8")
     assert answer.status == 200
