@@ -47,8 +47,8 @@ batch_cancelled = Signal()
 model_installed = Signal()
 """A model's engine answered a first prompt: it can be used from now on.
 
-`data`: `{"id": "install_…"}`, whose row names the model. Not sent for models that were registered without an install, nor
-for an install that was refused, failed or was cancelled.
+`data`: `{"id": "install_…"}`, whose row names the model. Not sent for models that were registered without an install,
+nor for an install that was refused, failed or was cancelled.
 """
 
 SIGNALS: dict[str, Signal] = {

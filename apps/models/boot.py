@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import QuerySet
 
-from apps.core import leases
+from apps.core import bell, leases
 from apps.events import progress
 from apps.events.services import announce
 from apps.models import canary
@@ -59,9 +59,10 @@ class BootKind:
 
 
 def settle_boots(_keeper: leases.Keeper) -> bool:
-    """End the boots that were cancelled, or whose engine did not come up. Whether there was one."""
+    """End the boots that were cancelled, or whose engine did not come up; forget what nobody tries any more."""
     ended = [_settle(install) for install in _booting()]
-    return any(ended)
+    forgotten, _ = Model.objects.filter(ready=False).exclude(installs__status=Status.BOOTING).delete()
+    return any(ended) or forgotten > 0
 
 
 def ask(host: EngineHost, model: Model | None) -> str:
@@ -95,12 +96,10 @@ def succeed(install: Install) -> None:
 
 
 def fail(install: Install, message: str, status: Install.Status = Status.FAILED) -> None:
-    """The files stay for another try, the model's row does not."""
-    model = install.model
+    """The files stay for another try; the model's row is left to `settle_boots`, as its engine may be running."""
     with transaction.atomic():
-        if install.advance(status, message=message, model=None):
-            if model:
-                model.delete()
+        if install.advance(status, message=message):
+            bell.ring("control")
             progress.hint("install", install.uid)
 
 

@@ -16,9 +16,9 @@ import msgspec
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
 from huggingface_hub.errors import (
     DisabledRepoError,
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -30,6 +30,34 @@ INFO_SECONDS = 20.0
 MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_VALUE_CHARACTERS = 4_000  # of a key of a configuration; what is longer says nothing about sizes
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+
+# An error of the library's, or a status, and what it means; a second sentence is for who gave a token.
+SENTENCES: tuple[tuple[type[HfHubHTTPError] | int, str, str], ...] = (
+    (
+        GatedRepoError,
+        "{repo} is gated: accept its licence at {page}, save a token of that account, and try again.",
+        "{repo} is gated: the account of the saved token has no access, ask for it at {page}.",
+    ),
+    (DisabledRepoError, "{repo} was disabled by the hub: choose another model.", ""),
+    (RevisionNotFoundError, "{repo} has no revision {revision!r}: give a branch, a tag or a commit of {page}.", ""),
+    (RemoteEntryNotFoundError, "A file that {repo} lists is not there: look at {page}.", ""),
+    (
+        RepositoryNotFoundError,
+        "There is no {repo} at {hub}, or it is private: check the name, or save a token that may read it.",
+        "There is no {repo} at {hub}, or the account of the saved token may not see it: check the name, or the token.",
+    ),
+    (
+        401,
+        "The hub wants a token for {repo}: save one.",
+        "The hub does not accept the saved token: save a new one that may read {repo}.",
+    ),
+    (
+        403,
+        "The hub wants a token for {repo}: save one.",
+        "The saved token may not read {repo}: save one that may.",
+    ),
+)
+OTHERWISE = "{hub} answers with status {status} for {repo}: check the name and HF_ENDPOINT."
 
 constants.DOWNLOAD_CHUNK_SIZE = cast(int, None)  # bytes are written as they come: what a kill costs was in no buffer
 
@@ -87,31 +115,10 @@ class Hub:
     @contextmanager
     def _explained(self, repo: str, revision: str) -> Iterator[None]:
         """The library's errors as one sentence each, with the cure."""
-        page = f"{self._endpoint}/{repo}"
         try:
             yield
-        except GatedRepoError as error:
-            cure = (
-                f"the account of the saved token has no access: ask for it at {page}"
-                if self._token
-                else f"accept its licence at {page}, then save a token of that account"
-            )
-            raise Refused(f"{repo} is gated: {cure}, and try again.") from error
-        except DisabledRepoError as error:
-            raise Refused(f"{repo} was disabled by the hub: choose another model.") from error
-        except RevisionNotFoundError as error:
-            raise Refused(
-                f"{repo} has no revision {revision!r}: give a branch, a tag or a commit of {page}."
-            ) from error
-        except EntryNotFoundError as error:
-            raise Refused(f"A file that {repo} lists is not there: {page}.") from error
-        except RepositoryNotFoundError as error:
-            whom = "the account of the saved token may not see it" if self._token else "it is private"
-            raise Refused(
-                f"There is no {repo} at {self._endpoint}, or {whom}: check the name, or the token."
-            ) from error
         except HfHubHTTPError as error:
-            raise self._status(repo, error) from error
+            raise self._answered(repo, revision, error) from error
         except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
             raise Away(f"{self._endpoint} cannot be reached: {str(error) or type(error).__name__}.") from error
         except ValueError as error:  # what the library does not like: a name, or a file that is too large for it
@@ -121,14 +128,22 @@ class Hub:
                 raise
             raise Away(str(error).partition("\n")[0]) from error  # it ended too early, or too late
 
-    def _status(self, repo: str, error: HfHubHTTPError) -> Exception:
+    def _answered(self, repo: str, revision: str, error: HfHubHTTPError) -> Exception:
         status = error.response.status_code
         if status in TRANSIENT:
             return Away(f"{self._endpoint} answers with status {status}.")
-        if status in (401, 403):
-            what = "does not accept the saved token: save a new one" if self._token else "wants a token: save one"
-            return Refused(f"The hub {what} that may read {repo}.")
-        return Refused(f"{self._endpoint} answers with status {status} for {repo}: check the name and HF_ENDPOINT.")
+        known = (
+            words
+            for kind, *words in SENTENCES
+            if status == kind or (isinstance(kind, type) and isinstance(error, kind))
+        )
+        without, with_token = next(known, (OTHERWISE, OTHERWISE))
+        page, sentence = f"{self._endpoint}/{repo}", with_token if self._token else without
+        return Refused(sentence.format(repo=repo, revision=revision, page=page, hub=self._endpoint, status=status))
+
+
+def _is(error: HfHubHTTPError, kind: type[HfHubHTTPError] | int) -> bool:
+    return error.response.status_code == kind if isinstance(kind, int) else isinstance(error, kind)
 
 
 def _file(sibling: Any) -> File:

@@ -40,6 +40,13 @@ SCOPES = {
     ("POST", "v1/models/benchmarks"): Scope.MODELS_WRITE,
     ("GET", "v1/models/benchmarks/<uid:benchmark_id>"): Scope.MODELS_READ,
     ("POST", "v1/models/benchmarks/<uid:benchmark_id>/cancel"): Scope.MODELS_WRITE,
+    ("POST", "v1/models/install"): Scope.MODELS_WRITE,
+    ("GET", "v1/models/installs"): Scope.MODELS_READ,
+    ("GET", "v1/models/installs/<uid:install_id>"): Scope.MODELS_READ,
+    ("POST", "v1/models/installs/<uid:install_id>/cancel"): Scope.MODELS_WRITE,
+    ("POST", "v1/models/installs/<uid:install_id>/retry"): Scope.MODELS_WRITE,
+    ("GET", "v1/models/installs/<uid:install_id>/events"): Scope.MODELS_READ,
+    ("DELETE", "v1/models/<path:name>"): Scope.MODELS_WRITE,
     ("GET", "v1/models/<path:name>"): Scope.MODELS_READ,
 }
 WITH_OBJECT = [route for route in SCOPES if "<" in route[1]]
@@ -58,7 +65,7 @@ def routes() -> Iterator[tuple[str, Any]]:
 
 
 def address(route: str, file: str = "file-x", batch: str = "batch_x", model: str = "m") -> str:
-    route = route.replace("<uid:benchmark_id>", "bench_x")
+    route = route.replace("<uid:benchmark_id>", "bench_x").replace("<uid:install_id>", "install_x")
     filled = route.replace("<uid:file_id>", file).replace("<uid:batch_id>", batch).replace("<path:name>", model)
     assert not re.search("[<>]", filled)
     return f"/{filled}"

@@ -21,9 +21,9 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import ApiKey, Project
 from apps.accounts.services import create_api_key, revoke_api_key
-from apps.batches.api import events
 from apps.batches.models import Batch
 from apps.batches.progress import BatchTopic
+from apps.events import sse
 from apps.events.hints import ahint
 from tests.conftest import Tenant
 from tests.events.cast import answer, complete, member, running_batch
@@ -137,15 +137,15 @@ async def test_it_streams_the_end_of_what_has_ended(batch: Batch, key: str) -> N
 
 
 async def test_it_keeps_a_quiet_stream_open(batch: Batch, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(sse, "KEEP_ALIVE", 0.1)
     await database_sync_to_async(Batch.objects.update)(in_progress_at=None)
     async with stream(batch, key) as told:
         assert [(await told.next())[0] for _ in range(3)] == ["progress", "", ""]
 
 
 async def test_it_ends_when_the_key_is_revoked(batch: Batch, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
-    monkeypatch.setattr(events, "RECHECK", 0.3)
+    monkeypatch.setattr(sse, "KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(sse, "RECHECK", 0.3)
     async with stream(batch, key) as told:
         await told.next()
         await asyncio.sleep(0.4)

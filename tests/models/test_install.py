@@ -67,7 +67,12 @@ def test_it_shows_the_steps_and_the_bytes(hub: RunningHub, control: ControlWorke
     ("behaviour", "token", "status", "says"),
     [
         ({"gated": "manual"}, "", "refused", "acme/tiny is gated: accept its licence at"),
-        ({"gated": "auto"}, "hf_wrong_token", "refused", "is gated: the account of the saved token has no access"),
+        (
+            {"gated": "auto"},
+            "hf_wrong_token",
+            "refused",
+            "is gated: the account of the saved token has no access, ask for it at",
+        ),
         ({"private": True}, "", "refused", "There is no acme/tiny at"),
         ({"private": True}, "hf_wrong_token", "refused", "the account of the saved token may not see it"),
         ({"status": 410}, "", "refused", "answers with status 410 for acme/tiny"),

@@ -1,3 +1,5 @@
+from typing import Any
+
 from rest_framework import serializers
 
 from apps.core.api.schema import ConstantField, UnixField
@@ -9,3 +11,9 @@ class ModelSerializer(serializers.Serializer[Model]):
     object = ConstantField("model")
     created = UnixField(source="created_at")
     owned_by = serializers.CharField()
+
+
+class ModelDeletedSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    object = ConstantField("model")
+    deleted = serializers.BooleanField()

@@ -1,6 +1,14 @@
 from django.urls import path
 
 from apps.models.api.benchmarks import BenchmarksView, BenchmarkView, CancelBenchmarkView
+from apps.models.api.installs import (
+    CancelInstallView,
+    InstallEventsView,
+    InstallsView,
+    InstallView,
+    NewInstallView,
+    RetryInstallView,
+)
 from apps.models.api.interactive import ChatView, CompletionsView, EmbeddingsView, ResponsesView
 from apps.models.api.views import ModelsView, ModelView
 
@@ -13,5 +21,11 @@ urlpatterns = [
     path("models/benchmarks", BenchmarksView.as_view()),
     path("models/benchmarks/<uid:benchmark_id>", BenchmarkView.as_view()),
     path("models/benchmarks/<uid:benchmark_id>/cancel", CancelBenchmarkView.as_view()),
+    path("models/install", NewInstallView.as_view()),
+    path("models/installs", InstallsView.as_view()),
+    path("models/installs/<uid:install_id>", InstallView.as_view()),
+    path("models/installs/<uid:install_id>/cancel", CancelInstallView.as_view()),
+    path("models/installs/<uid:install_id>/retry", RetryInstallView.as_view()),
+    path("models/installs/<uid:install_id>/events", InstallEventsView.as_view()),
     path("models/<path:name>", ModelView.as_view()),
 ]

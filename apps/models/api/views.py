@@ -10,8 +10,9 @@ from apps.accounts.models import ApiKey, Scope
 from apps.core.api.errors import ApiError
 from apps.core.api.pagination import list_object
 from apps.core.api.schema import list_of, responses
-from apps.models.api.serializers import ModelSerializer
+from apps.models.api.serializers import ModelDeletedSerializer, ModelSerializer
 from apps.models.models import Model
+from apps.models.services import delete_model
 
 
 def _usable(key: ApiKey) -> QuerySet[Model]:
@@ -28,12 +29,24 @@ class ModelsView(ProjectView):
 
 
 class ModelView(ProjectView):
-    required_scopes = {"GET": Scope.MODELS_READ}
+    required_scopes = {"GET": Scope.MODELS_READ, "DELETE": Scope.MODELS_WRITE}
 
     @extend_schema(operation_id="retrieve_model", responses=responses(ModelSerializer, 404))
     def get(self, request: Request, name: str) -> Response:
-        model = None if "\0" in name else _usable(self.key).filter(name=name).first()
+        return Response(ModelSerializer(self._model(name)).data)
+
+    @extend_schema(operation_id="delete_model", responses=responses(ModelDeletedSerializer, 404, 409))
+    def delete(self, request: Request, name: str) -> Response:
+        """Its engine stops, and files that no other model needs go. A model of all projects is for administrators."""
+        model = self._model(name)
+        if model.project != self.project:
+            raise ApiError(403, f"The model '{name}' belongs to all projects: an administrator can delete it.")
+        delete_model(model=model)
+        return Response(ModelDeletedSerializer({"id": name, "deleted": True}).data)
+
+    def _model(self, name: str) -> Model:
+        model = None if "\0" in name else _usable(self.key).select_related("project").filter(name=name).first()
         if model is None:
             message = f"The model '{name}' does not exist or you do not have access to it."
             raise ApiError(404, message, "model_not_found", "model")
-        return Response(ModelSerializer(model).data)
+        return model
