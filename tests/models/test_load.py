@@ -20,9 +20,13 @@ def priorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lender(tmp_path_factory: pytest.TempPathFactory, priorities: Path) -> Iterator[Lender]:
-    env = {"LATENCY": str(LATENCY), "TOKEN_SECONDS": str(TOKEN), "PRIORITIES": str(priorities)}
     folder = tmp_path_factory.mktemp("engine")
-    with Lender(folder, **{f"FAKE_ENGINE_{name}": value for name, value in env.items()}) as lender:
+    with Lender(
+        folder,
+        FAKE_ENGINE_LATENCY=str(LATENCY),
+        FAKE_ENGINE_TOKEN_SECONDS=str(TOKEN),
+        FAKE_ENGINE_PRIORITIES=str(priorities),
+    ) as lender:
         yield lender
 
 
