@@ -316,12 +316,16 @@ class Benchmark(models.Model):
         QUEUED = "queued", "Waits for its turn on a device"
         RUNNING = "running", "Measures"
         COMPLETED = "completed", "Every level was measured"
-        FAILED = "failed", "The engine did not answer"
+        FAILED = "failed", "It could not be measured to the end"
         CANCELLED = "cancelled", "Somebody cancelled it"
 
     ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
     uid = models.CharField(max_length=50, unique=True, default=_benchmark_id, editable=False)
+    project = models.ForeignKey(
+        Project, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        help_text="Whose key asked for it, and may cancel it; whoever may use the model sees it.",
+    )  # fmt: skip
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="benchmarks")
     revision = models.CharField(max_length=40, blank=True)
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -335,6 +339,8 @@ class Benchmark(models.Model):
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["Benchmark"].as_manager()
 
     class Meta:
         ordering = ["-id"]

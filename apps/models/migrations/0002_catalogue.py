@@ -108,7 +108,7 @@ class Migration(migrations.Migration):
                             ("queued", "Waits for its turn on a device"),
                             ("running", "Measures"),
                             ("completed", "Every level was measured"),
-                            ("failed", "The engine did not answer"),
+                            ("failed", "It could not be measured to the end"),
                             ("cancelled", "Somebody cancelled it"),
                         ],
                         default="queued",
@@ -127,6 +127,17 @@ class Migration(migrations.Migration):
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="Whose key asked for it, and may cancel it; whoever may use the model sees it.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="accounts.project",
                     ),
                 ),
                 (
