@@ -238,7 +238,11 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("img/mark.svg")}],
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda _request: static("css/admin.css")],
-    "SCRIPTS": [lambda _request: static("js/progress.js"), lambda _request: static("js/site.js")],
+    "SCRIPTS": [
+        lambda _request: static("js/progress.js"),
+        lambda _request: static("js/site.js"),
+        lambda _request: static("js/models.js"),
+    ],
     "DASHBOARD_CALLBACK": "batchserver.dashboard.dashboard",
     "COLORS": {
         "primary": {
@@ -269,11 +273,24 @@ UNFOLD = {
                 "title": "Models",
                 "items": [
                     {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:models_model_changelist")},
+                    {"title": "Installs", "icon": "download", "link": reverse_lazy("admin:models_install_changelist")},
+                    {"title": "Playground", "icon": "forum", "link": reverse_lazy("admin:models_playground")},
+                    {
+                        "title": "Examples",
+                        "icon": "bookmark",
+                        "link": reverse_lazy("admin:models_exampleset_changelist"),
+                    },
+                    {"title": "Benchmarks", "icon": "speed", "link": reverse_lazy("admin:models_benchmark_changelist")},
                     {
                         "title": "Engines",
                         "icon": "memory",
                         "link": reverse_lazy("admin:models_engine_changelist"),
                         "permission": lambda request: request.user.is_superuser,
+                    },
+                    {
+                        "title": "Crashes",
+                        "icon": "heart_broken",
+                        "link": reverse_lazy("admin:models_enginedeath_changelist"),
                     },
                 ],
             },

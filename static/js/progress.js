@@ -1,13 +1,14 @@
-// Live progress: one socket for all elements with data-batch="batch_…", which pages give to batches that still run.
-// Inside such an element, [data-bar="completed|failed"] get their width in percent, and
-// [data-field="completed|failed|total|status|tokens_per_second|eta|output_tokens"] their text.
-// Each is told by a "batch:final" event, which bubbles, when its batch has ended.
+// Live progress: one socket for all elements with data-batch="batch_…", or data-watch="topic id" for other things,
+// which pages give to what still runs. Inside such an element, [data-bar="completed|failed"] get their width in percent,
+// and [data-field="completed|failed|total|status|tokens_per_second|eta|output_tokens"] their text.
+// Each is told by a "progress" event with the state, and by "batch:final" at the end; both bubble.
 // After each (re)connection the server sends the state as it is now, so nothing is lost in between.
 
 const FIRST_WAIT = 500, LONGEST_WAIT = 15000; // milliseconds between two attempts
 const LOGGED_OUT = 4401;
 const AT_A_TIME = 100; // subscriptions that one socket takes
-const watched = new Map(); // batch id -> its elements
+const watched = new Map(); // id -> its elements
+const topics = new Map(); // id -> its topic
 let attempts = 0;
 
 function seconds(value) {
@@ -38,7 +39,8 @@ function show(root, progress) {
 function receive(message) {
   const { progress } = JSON.parse(message.data);
   for (const root of (progress && watched.get(progress.id)) || []) {
-    show(root, progress);
+    if (root.dataset.batch) show(root, progress);
+    root.dispatchEvent(new CustomEvent("progress", { bubbles: true, detail: progress }));
     if (progress.final) root.dispatchEvent(new CustomEvent("batch:final", { bubbles: true, detail: progress }));
   }
   if (progress && progress.final) watched.delete(progress.id);
@@ -57,7 +59,7 @@ function disconnected(event) {
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/progress`);
   socket.onopen = () => {
-    const subscribe = [...watched.keys()].slice(0, AT_A_TIME).map((id) => ["batch", id]);
+    const subscribe = [...watched.keys()].slice(0, AT_A_TIME).map((id) => [topics.get(id), id]);
     socket.send(JSON.stringify({ subscribe }));
   };
   socket.onmessage = (message) => {
@@ -68,8 +70,9 @@ function connect() {
 }
 
 function start() {
-  for (const root of document.querySelectorAll("[data-batch]")) {
-    const id = root.dataset.batch;
+  for (const root of document.querySelectorAll("[data-batch], [data-watch]")) {
+    const [topic, id] = root.dataset.batch ? ["batch", root.dataset.batch] : root.dataset.watch.split(" ");
+    topics.set(id, topic);
     watched.set(id, [...(watched.get(id) || []), root]);
   }
   if (watched.size) connect();
