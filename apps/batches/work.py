@@ -10,6 +10,8 @@ from apps.batches.runner import Runner
 from apps.core.leases import Keeper
 from apps.events import progress
 from apps.models.jobs import EngineHost, Job
+from apps.models.models import Model
+from apps.models.removal import Use
 
 
 class BatchKind:
@@ -46,6 +48,13 @@ class BatchKind:
 
     def run(self, host: EngineHost, keeper: Keeper, window: int) -> None:
         Runner(host=host, keeper=keeper, window=window, client=_client, on_progress=_tell_watchers).run()
+
+
+def uses_of(model: Model) -> Use:
+    """How many batches name a model; those that run need it."""
+    batches = Batch.objects.filter(model=model)
+    running = (Batch.Status.IN_PROGRESS, Batch.Status.CANCELLING)
+    return Use("batches", batches.count(), batches.filter(status__in=running).count())
 
 
 async def _tell_watchers(batches: set[str]) -> None:

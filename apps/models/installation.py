@@ -174,7 +174,7 @@ class Installation:
                     runner=Model.Runner.POOLING if pooling else Model.Runner.GENERATE,
                     base=base,
                     project=install.project,
-                    license=found.get("license", ""),
+                    license=found.get("license") or install.license,
                     owned_by=source.repo.partition("/")[0] or "local",
                     engine_settings=install.engine_settings,
                     ready=False,

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.core import leases
-from apps.models.models import Engine, Install, Model
+from apps.models.models import Benchmark, Engine, Install, Model
 from apps.models.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 
 KEEP_FAILED = timedelta(days=7)  # what was fetched for an install that failed, for its next try
@@ -100,6 +100,9 @@ def _blockers(model: Model, adapters: tuple[str, ...], uses: tuple[Use, ...]) ->
     for use in uses:
         if use.running:
             yield f"{use.running} {use.what} need {model.name} now: wait for them, or cancel them."
+    open_ = (Benchmark.Status.QUEUED, Benchmark.Status.RUNNING)
+    if benchmarks := model.benchmarks.filter(status__in=open_).count():
+        yield f"{benchmarks} benchmarks measure {model.name} now: wait for them, or cancel them."
     if model.installs.filter(status=Install.Status.BOOTING).exists():
         yield f"{model.name} is being installed: wait for it, or cancel the install."
 

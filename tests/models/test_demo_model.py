@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from apps.models.models import Model
+from apps.models.models import Install
+from apps.models.services import register_model
 
 NAME = "smollm2-135m-instruct"
 
@@ -40,8 +41,8 @@ def test_it_works_after_a_killed_start_and_beside_another(db: None, models_dir: 
     assert (folder / "model.safetensors").stat().st_size > 250_000_000
     assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
     assert not half.exists()
-    model = Model.objects.get()
-    assert (model.name, model.folder, model.license) == (NAME, folder, "Apache-2.0")
+    installed = Install.objects.get()
+    assert (installed.name, installed.source, installed.project) == (NAME, str(folder), None)
 
 
 def test_it_is_quick_and_changes_nothing_the_second_time(db: None, models_dir: Path, settings: Any) -> None:
@@ -50,14 +51,18 @@ def test_it_is_quick_and_changes_nothing_the_second_time(db: None, models_dir: P
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     assert install() == install()
-    assert Model.objects.get().folder == folder
+    assert Install.objects.count() == 1
+    Install.objects.all().delete()
+    register_model(name=NAME, path=folder)
+    assert "is ready in" in install()
+    assert not Install.objects.exists()
 
 
 def test_it_rejects_an_interpreter_that_is_not_there(db: None, models_dir: Path, settings: Any) -> None:
     settings.ENGINE_PYTHON = Path("/no/such/python")
     with pytest.raises(CommandError, match="run `make setup`, or set ENGINE_PYTHON"):
         install()
-    assert not Model.objects.exists()
+    assert not Install.objects.exists()
 
 
 def test_it_rejects_an_interpreter_without_the_libraries(db: None, models_dir: Path, settings: Any) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.hostile.folders import tiny_model, write_files
 from tests.stack.live import REPOSITORY, LiveStack
 
 pytestmark = pytest.mark.live
@@ -16,7 +17,7 @@ def machine(tmp_path: Path) -> Iterator[LiveStack]:
     """A machine on which nothing runs yet, with a fast engine and a model of no weight."""
     folder = tmp_path / "models" / MODEL
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    write_files(folder, tiny_model())
     site = LiveStack(tmp_path, env={"ENGINE_PYTHON": str(FAKE_ENGINE), "GPU_SLOTS": "cpu"})
     yield site
     site.manage("down")

@@ -27,9 +27,10 @@ class Command(BaseCommand):
         try:
             self.stdout.write("Starting the site ...")
             demo.ensure_site()
-            call_command("install_demo_model", stdout=self.stdout)
+            self.stdout.write("Trying the model, which takes a minute on a CPU the first time ...")
+            call_command("install_demo_model", wait=True, stdout=self.stdout)
             access = demo.grant(_model(EXAMPLE))
-            self.stdout.write(f"Sending {EXAMPLE.name}; the model loads first, which takes a minute on a CPU ...")
+            self.stdout.write(f"Sending {EXAMPLE.name} ...")
             batch = demo.send(access, EXAMPLE)
             console.wait_for(Batch.objects.get(uid=batch))
             Console().print(_answers_table(demo.answers(access, batch)))

@@ -1,0 +1,71 @@
+"""Installs and deletions on a terminal, for the management commands."""
+
+import asyncio
+from contextlib import aclosing
+
+from django.core.management.base import CommandError
+from django.template.defaultfilters import filesizeformat
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from apps.events import progress
+from apps.models.models import Install
+from apps.models.progress import TOPIC
+from apps.models.removal import Preview
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+STEPS_OF_BYTES = (Install.Status.DOWNLOADING, Install.Status.CHECKING)
+
+
+def wait_for(install: Install) -> None:
+    """Show a bar for each step until it has ended. Raises `CommandError` unless it is ready; Ctrl-C lets it go on."""
+    try:
+        asyncio.run(_follow(install.uid))
+    except KeyboardInterrupt:
+        message = f"Stopped watching; {install.uid} goes on, and can be cancelled in the admin."
+        raise CommandError(message, returncode=INTERRUPTED) from None
+    install.refresh_from_db()
+    for refusal in install.refusals:
+        Console(stderr=True).print(f"  {refusal['file']}: {refusal['reason']}", markup=False, highlight=False)
+    if install.status != Install.Status.READY:
+        raise CommandError(f"{install.name} is {install.status}: {install.message}")
+
+
+def preview_table(preview: Preview) -> Table:
+    table = Table(title=f"Deleting {preview.model}", title_justify="left", show_header=False)
+    freed = preview.files_stay or f"{filesizeformat(preview.bytes_freed)} are freed."
+    table.add_row("files", f"{preview.folder}\n{freed}")
+    table.add_row("engines", ", ".join(preview.engines) or "none runs")
+    table.add_row("benchmarks", f"{preview.benchmarks} go with it")
+    for use in preview.uses:
+        table.add_row(use.what, f"{use.total} name it and are kept; {use.running} need it now")
+    return table
+
+
+async def _follow(uid: str) -> None:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+        async with aclosing(progress.watch(TOPIC, uid)) as snapshots:
+            async for snapshot in snapshots:
+                _show(bars, tasks, snapshot)
+
+
+def _show(bars: Progress, tasks: dict[str, TaskID], snapshot: progress.Snapshot) -> None:
+    """The step that begins gets a bar; those before it are done."""
+    status = snapshot["status"]
+    if status not in tasks:
+        for before in tasks.values():
+            bars.update(before, total=1, completed=1) if bars.tasks[before].total is None else bars.stop_task(before)
+        if snapshot["final"]:
+            return
+        tasks[status] = bars.add_task(snapshot["status_label"], total=None)
+    if status in STEPS_OF_BYTES:
+        bars.update(tasks[status], total=snapshot["bytes_total"] or None, completed=snapshot["bytes_done"])
