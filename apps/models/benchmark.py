@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -14,9 +15,12 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import Project
 from apps.core import bell
-from apps.core.errors import DomainError
+from apps.core.errors import Conflict, DomainError
+from apps.core.leases import Keeper
 from apps.events import progress
-from apps.models.models import Benchmark, Model
+from apps.models.engine_spec import window
+from apps.models.models import Benchmark, Device, Model
+from apps.models.slots import Slot
 
 TOPIC = "benchmark"
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64)
@@ -24,6 +28,7 @@ MAX_LEVELS = 12
 MAX_CONCURRENCY = 1024
 MAX_TOKENS = 32_768  # of a prompt, or of an answer
 MAX_REQUESTS = 10_000  # of a level
+GOING = (Benchmark.Status.QUEUED, Benchmark.Status.RUNNING)
 
 # What a chart can show of a level, and in what unit.
 MEASURES = {
@@ -50,7 +55,7 @@ class Sweep:
         return cls(**{**sweep, "concurrencies": tuple(sweep["concurrencies"])})
 
     def requests(self, concurrency: int) -> int:
-        return self.requests_per_level or max(4 * concurrency, 8)
+        return max(4 * concurrency, 8) if self.requests_per_level is None else self.requests_per_level
 
 
 def start_benchmark(
@@ -60,17 +65,20 @@ def start_benchmark(
     prompt_tokens: int = 256,
     output_tokens: int = 64,
     requests_per_level: int | None = None,
+    project: Project | None = None,
     created_by: User | None = None,
 ) -> Benchmark:
-    """Measure the model as soon as a device is free for it. Raises `DomainError` for a sweep that makes no sense."""
-    levels = sorted(set(concurrencies))
-    if not 1 <= len(levels) <= MAX_LEVELS or levels[0] < 1 or levels[-1] > MAX_CONCURRENCY:
-        message = f"Give 1 to {MAX_LEVELS} numbers of requests in flight, each from 1 to {MAX_CONCURRENCY}."
-        raise DomainError(message, param="concurrencies")
+    """Measure the model as soon as a device is free for it.
+
+    Numbers in flight beyond what its engine computes at once are left out: they would measure a queue. `project` is
+    that of the key which asks. Raises `DomainError` for a sweep that makes no sense.
+    """
+    if not model.ready:
+        raise Conflict(f"{model.name!r} is not ready yet: wait until its install has ended.", param="model")
     bounds = {
         "prompt_tokens": (prompt_tokens, 8, MAX_TOKENS),
         "output_tokens": (output_tokens, 2, MAX_TOKENS),
-        "requests_per_level": (requests_per_level or 1, 1, MAX_REQUESTS),
+        "requests_per_level": (MAX_REQUESTS if requests_per_level is None else requests_per_level, 1, MAX_REQUESTS),
     }
     for name, (value, least, most) in bounds.items():
         if not least <= value <= most:
@@ -80,11 +88,12 @@ def start_benchmark(
             model=model,
             revision=model.revision,
             sweep={
-                "concurrencies": levels,
+                "concurrencies": _levels(model, concurrencies),
                 "prompt_tokens": prompt_tokens,
                 "output_tokens": output_tokens,
                 "requests_per_level": requests_per_level,
             },
+            project=project,
             created_by=created_by,
         )
         bell.ring("gpu")
@@ -92,17 +101,51 @@ def start_benchmark(
     return benchmark
 
 
+def _levels(model: Model, concurrencies: Sequence[int]) -> list[int]:
+    levels = sorted(set(concurrencies))
+    if not 1 <= len(levels) <= MAX_LEVELS or levels[0] < 1 or levels[-1] > MAX_CONCURRENCY:
+        message = f"Give 1 to {MAX_LEVELS} numbers of requests in flight, each from 1 to {MAX_CONCURRENCY:,}."
+        raise DomainError(message, param="concurrencies")
+    slots = map(Slot.parse, Device.objects.values_list("slot", flat=True))
+    most = max((window(model.engine_model, slot) for slot in slots), default=MAX_CONCURRENCY)
+    most += settings.INTERACTIVE_SEATS
+    if levels[0] > most:
+        message = f"Its engine computes {most} requests at once: ask for fewer, or raise the model's max_num_seqs."
+        raise DomainError(message, param="concurrencies")
+    return [level for level in levels if level <= most]
+
+
 def cancel_benchmark(*, benchmark: Benchmark) -> bool:
-    """Stop it within seconds; levels that were measured are kept. False when it has ended already."""
-    waiting = Benchmark.objects.filter(pk=benchmark.pk, status=Benchmark.Status.QUEUED)
-    if not waiting.update(status=Benchmark.Status.CANCELLED, cancel_requested_at=Now(), ended_at=Now()):
-        running = Benchmark.objects.filter(pk=benchmark.pk, status=Benchmark.Status.RUNNING, cancel_requested_at=None)
-        if not running.update(cancel_requested_at=Now()):
-            return False
+    """Stop it within seconds; levels that were measured are kept. False when it has ended, or was cancelled before."""
+    going_on = Benchmark.objects.filter(pk=benchmark.pk, status__in=GOING, cancel_requested_at=None)
+    if not going_on.update(cancel_requested_at=Now()):
+        benchmark.refresh_from_db()
+        return False
+    _end_cancelled(Benchmark.objects.filter(pk=benchmark.pk))
     benchmark.refresh_from_db()
-    bell.ring("gpu")
     progress.hint(TOPIC, benchmark.uid)
     return True
+
+
+def settle_cancelled(_keeper: Keeper) -> bool:
+    """A control duty: what was cancelled while a worker measured that was killed then."""
+    return _end_cancelled(Benchmark.objects.all())
+
+
+def _end_cancelled(benchmarks: QuerySet[Benchmark]) -> bool:
+    """Those that nobody measures; who measures one ends it himself."""
+    asked = unmeasured(benchmarks).exclude(cancel_requested_at=None)
+    return bool(asked.update(status=Benchmark.Status.CANCELLED, ended_at=Now()))
+
+
+def unmeasured(benchmarks: QuerySet[Benchmark]) -> QuerySet[Benchmark]:
+    """Those that have not ended, and that no worker measures now."""
+    return benchmarks.filter(status__in=GOING).extra(
+        where=[
+            "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'benchmark:' || models_benchmark.id"
+            " AND l.expires_at > clock_timestamp())"
+        ]
+    )
 
 
 class BenchmarkTopic:

@@ -41,6 +41,8 @@ class Load:
     prompt_tokens: int
     output_tokens: int
     """Made whatever the model would rather do (`ignore_eos`); for embeddings none are."""
+    seconds: float
+    """After which no request is begun, so that a slow engine is measured with fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class _Answer:
 
 
 async def measure(socket: Path, load: Load, *, should_stop: Callable[[], bool]) -> Figures:
-    """Keep `load.concurrency` requests in flight until all are answered.
+    """Keep `load.concurrency` requests in flight until all are answered, or time is up.
 
     Raises `Interrupted`, and `aiohttp.ClientError` when the engine is not there at all.
     """
@@ -129,12 +131,12 @@ async def measure(socket: Path, load: Load, *, should_stop: Callable[[], bool]) 
 
 
 async def _send_all(session: aiohttp.ClientSession, load: Load, should_stop: Callable[[], bool]) -> list[_Answer]:
-    left = iter(range(load.requests))
+    left, end = iter(range(load.requests)), time.monotonic() + load.seconds
     answers: list[_Answer] = []
 
     async def client() -> None:
-        for _ in left:
-            answers.append(await _ask(session, load))  # noqa: PERF401 - the clients share what is left
+        while time.monotonic() < end and next(left, None) is not None:
+            answers.append(await _ask(session, load))
 
     clients = asyncio.gather(*(client() for _ in range(min(load.concurrency, load.requests))))
     try:

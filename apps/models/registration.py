@@ -16,6 +16,7 @@ def register() -> None:
     jobs.register("interactive", demand.InteractiveKind())
     duties.register("install models", install_next)
     duties.register("settle boots", settle_boots)
+    duties.register("settle cancelled benchmarks", benchmark.settle_cancelled)
     duties.register("remove unused files", remove_unused_files)
     duties.register("forget demands", demand.forget)
     progress.register(benchmark.TOPIC, benchmark.BenchmarkTopic())

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Project
 from apps.accounts.services import create_api_key, create_project
+from apps.core import leases
 from apps.models.models import Benchmark, Model
 
 pytestmark = pytest.mark.django_db
@@ -78,9 +80,30 @@ def test_a_stranger_sees_nothing(owner: APIClient, model: Model) -> None:
     assert stranger.post(PATH, {"model": model.name}, format="json").status_code == 404
 
 
+def test_a_stranger_sees_how_everybodys_model_was_measured_and_cancels_nothing(owner: APIClient, model: Model) -> None:
+    uid = owner.post(PATH, {"model": model.name}, format="json").json()["id"]
+    Model.objects.update(project=None)
+    stranger = client(create_project(name="Stranger"))
+    assert stranger.get(f"{PATH}/{uid}").json()["id"] == uid
+    assert stranger.post(f"{PATH}/{uid}/cancel").status_code == 404
+    assert Benchmark.objects.get().status == Benchmark.Status.QUEUED
+    assert owner.post(f"{PATH}/{uid}/cancel").status_code == 200
+
+
+def test_cancelling_what_is_being_cancelled_changes_nothing(owner: APIClient, model: Model) -> None:
+    uid = owner.post(PATH, {"model": model.name}, format="json").json()["id"]
+    Benchmark.objects.update(status=Benchmark.Status.RUNNING)
+    with connection.cursor() as cursor:
+        assert leases.claim(cursor, f"benchmark:{Benchmark.objects.get().pk}", "a worker")
+    answers = [owner.post(f"{PATH}/{uid}/cancel") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+
+
 def test_a_key_sees_the_models_that_it_may_use(owner: APIClient, model: Model) -> None:
     uid = owner.post(PATH, {"model": model.name}, format="json").json()["id"]
     assert model.project
     narrow = client(model.project, allowed_models=["another"])
     assert narrow.get(f"{PATH}/{uid}").status_code == 404
+    assert narrow.post(f"{PATH}/{uid}/cancel").status_code == 404
     assert narrow.post(PATH, {"model": model.name}, format="json").status_code == 404

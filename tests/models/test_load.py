@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,13 @@ def lender(tmp_path_factory: pytest.TempPathFactory, priorities: Path) -> Iterat
 def run(
     lender: Lender, *, concurrency: int = 4, requests: int = 16, model: str = "test-model", pooling: bool = False
 ) -> Figures:
-    load = Load(
-        model=model, pooling=pooling, concurrency=concurrency, requests=requests, prompt_tokens=40, output_tokens=8
-    )
+    load = make_load(model=model, pooling=pooling, concurrency=concurrency, requests=requests)
     return asyncio.run(measure(lender.engine.spec.socket, load, should_stop=lambda: False))
+
+
+def make_load(**changes: Any) -> Load:
+    usual = {"model": "test-model", "pooling": False, "prompt_tokens": 40, "output_tokens": 8, "seconds": 60}
+    return Load(**{**usual, **changes})
 
 
 def test_it_works(lender: Lender, priorities: Path) -> None:
@@ -92,16 +96,24 @@ def test_it_counts_what_the_engine_refuses(lender: Lender) -> None:
 
 
 def test_it_can_be_called_off(lender: Lender) -> None:
-    load = Load(model="test-model", pooling=False, concurrency=1, requests=10_000, prompt_tokens=40, output_tokens=8)
+    load = make_load(concurrency=1, requests=10_000)
     began = time.monotonic()
     with pytest.raises(Interrupted):
         asyncio.run(measure(lender.engine.spec.socket, load, should_stop=lambda: time.monotonic() - began > 1))
     assert time.monotonic() - began < 3
 
 
+def test_it_begins_nothing_when_time_is_up(lender: Lender) -> None:
+    load = make_load(concurrency=2, requests=10_000, seconds=1)
+    figures = asyncio.run(measure(lender.engine.spec.socket, load, should_stop=lambda: False))
+    assert 1 <= figures.seconds < 2
+    assert 6 <= figures.requests <= 12
+    assert figures.requests_per_second == pytest.approx(2 / (LATENCY + 9 * TOKEN), rel=0.3)
+
+
 def test_it_survives_an_engine_that_dies(tmp_path: Path) -> None:
     with Lender(tmp_path, FAKE_ENGINE_LATENCY="0.2") as lender:
-        load = Load(model="test-model", pooling=False, concurrency=2, requests=200, prompt_tokens=40, output_tokens=8)
+        load = make_load(concurrency=2, requests=200)
         killed = time.monotonic() + 0.5
 
         def kill_once() -> bool:

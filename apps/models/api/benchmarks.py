@@ -23,12 +23,14 @@ from apps.models.models import Benchmark, Model
 class NewBenchmarkSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=200)
     concurrencies = serializers.ListField(
-        child=serializers.IntegerField(), required=False, help_text="Numbers of requests in flight."
+        child=serializers.IntegerField(),
+        required=False,
+        help_text="Numbers of requests in flight; those beyond what the engine computes at once are left out.",
     )
     prompt_tokens = serializers.IntegerField(required=False)
     output_tokens = serializers.IntegerField(required=False)
     requests_per_level = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Four for each request in flight, at least eight, when left out."
+        required=False, allow_null=True, help_text="Four for each request in flight, at least eight, if left out."
     )
 
 
@@ -54,6 +56,10 @@ class BenchmarkQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
 def _visible(key: ApiKey) -> Any:
     found = benchmarks.visible_to(key.project).select_related("model")
     return found.filter(model__name__in=key.allowed_models) if key.allowed_models else found
+
+
+def _shape(benchmark: Benchmark) -> dict[str, Any]:
+    return dict(BenchmarkSerializer(benchmark).data)
 
 
 class BenchmarksView(ProjectView):
@@ -90,7 +96,7 @@ class BenchmarksView(ProjectView):
             request,
             owner=self.project.uid,
             fingerprint=json.dumps([name, values], sort_keys=True),
-            run=lambda: dict(BenchmarkSerializer(benchmarks.start_benchmark(model=model, **values)).data),
+            run=lambda: _shape(benchmarks.start_benchmark(model=model, project=self.project, **values)),
         )
 
 
@@ -99,7 +105,7 @@ class BenchmarkView(ProjectView):
 
     @extend_schema(operation_id="retrieve_benchmark", responses=responses(BenchmarkSerializer, 404))
     def get(self, request: Request, benchmark_id: str) -> Response:
-        return Response(BenchmarkSerializer(find(_visible(self.key), benchmark_id, "benchmark")).data)
+        return Response(_shape(find(_visible(self.key), benchmark_id, "benchmark")))
 
 
 class CancelBenchmarkView(ProjectView):
@@ -107,8 +113,8 @@ class CancelBenchmarkView(ProjectView):
 
     @extend_schema(operation_id="cancel_benchmark", request=None, responses=responses(BenchmarkSerializer, 404, 409))
     def post(self, request: Request, benchmark_id: str) -> Response:
-        """Levels that were measured are kept."""
-        benchmark = find(_visible(self.key), benchmark_id, "benchmark")
-        if not benchmarks.cancel_benchmark(benchmark=benchmark):
+        """Levels that were measured are kept. A benchmark of another project is not found, whoever may see it."""
+        benchmark = find(_visible(self.key).of(self.project), benchmark_id, "benchmark")
+        if not benchmarks.cancel_benchmark(benchmark=benchmark) and benchmark.status in Benchmark.ENDED:
             raise Conflict(f"Cannot cancel a benchmark with status '{benchmark.status}'.")
-        return Response(BenchmarkSerializer(benchmark).data)
+        return Response(_shape(benchmark))
