@@ -241,7 +241,7 @@ class Timing(models.Model):
 class Demand(models.Model):
     """People who wait for a model's engine now. Whoever waits on their behalf renews it every second."""
 
-    owner = models.CharField(max_length=100)
+    owner = models.CharField(max_length=200)
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="demands")
     waiting = models.PositiveIntegerField()
     since = models.DateTimeField(db_default=Now())

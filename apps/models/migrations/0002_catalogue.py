@@ -375,7 +375,7 @@ class Migration(migrations.Migration):
             name="Demand",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("owner", models.CharField(max_length=100)),
+                ("owner", models.CharField(max_length=200)),
                 ("waiting", models.PositiveIntegerField()),
                 ("since", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("seen_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
