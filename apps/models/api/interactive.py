@@ -3,7 +3,8 @@
 What gets here all the same is not a POST, or a server that runs without the site's ASGI application.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, extend_schema
@@ -20,6 +21,7 @@ NOTE = """
 The request goes to the model's vLLM engine as it is, and the answer comes back as it is: every parameter that vLLM
 knows can be used, within bounds. A model that is not loaded is loaded first: the request waits for it, then it is
 answered 503 with `Retry-After`. With `stream` the answer is a stream of server-sent events."""
+View = TypeVar("View", bound=Callable[..., Response])
 ERRORS = (400, 404, 413, 415, 429, 502, 503, 504)
 
 
@@ -33,14 +35,17 @@ def _body(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe(name: str, summary: str, body: dict[str, Any], example: dict[str, Any], *, streams: bool = True) -> Any:
+def _describe(
+    name: str, summary: str, body: dict[str, Any], example: dict[str, Any], *, streams: bool = True
+) -> Callable[[View], View]:
     answers: dict[Any, Any] = {**responses(OpenApiTypes.OBJECT, *ERRORS)}
     if streams:
         answers[(200, "text/event-stream")] = OpenApiTypes.STR
-    example = OpenApiExample("A request", value={"model": "smollm2-135m-instruct", **example}, request_only=True)
-    return extend_schema(
-        operation_id=name, description=summary + NOTE, request=body, responses=answers, examples=[example]
+    shown = OpenApiExample("A request", value={"model": "smollm2-135m-instruct", **example}, request_only=True)
+    decorator: Callable[[View], View] = extend_schema(
+        operation_id=name, description=summary + NOTE, request=body, responses=answers, examples=[shown]
     )
+    return decorator
 
 
 class InteractiveView(ProjectView):

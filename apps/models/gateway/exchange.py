@@ -90,6 +90,7 @@ class Exchange:
         self._request = request
         self._answer: Answer | None = None
         self._connection: Connection | None = None
+        self._asked = False  # an engine may be at work on it
 
     async def __aenter__(self) -> Answer:
         target = await self._find()
@@ -99,7 +100,8 @@ class Exchange:
         self._place = self._crowds.join(target.model)
         try:
             self._answer = await self._first(target)
-        except BaseException:
+        except BaseException as error:
+            self._asked &= isinstance(error, asyncio.CancelledError)  # what we fail to answer costs nothing
             self._leave()
             raise
         return self._answer
@@ -110,11 +112,15 @@ class Exchange:
         self._leave()
 
     def _leave(self) -> None:
-        if self._connection:
-            self._connection.close()
+        self._drop()
         self._place.leave()
         self._meter.leave(self._request.caller)
         self._count()
+
+    def _drop(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
 
     async def _find(self) -> Target:
         request = self._request
@@ -132,6 +138,8 @@ class Exchange:
             try:
                 answer = await self._ask(min(target.sockets, key=self._engines.busy))
             except EngineLost as lost:
+                self._drop()
+                self._asked = False
                 deaths += lost.asked
                 if deaths >= TRIES:
                     raise refusals.died() from lost
@@ -153,6 +161,7 @@ class Exchange:
 
     async def _ask(self, socket: str) -> Answer:
         """Raises `EngineLost`, and `ApiError` 504."""
+        self._asked = True
         try:
             self._connection = await self._engines.post(socket, ENDPOINTS[self._request.endpoint], self._request.body)
             answer = await _begin(self._request, self._connection.response)
@@ -161,7 +170,6 @@ class Exchange:
         except aiohttp.ClientError as error:
             raise EngineLost(asked=True) from error
         if _is_trouble(answer) and not await self._engines.healthy(socket):
-            self._connection.close()
             raise EngineLost(asked=True)
         return answer
 
@@ -170,7 +178,7 @@ class Exchange:
         request, answer = self._request, self._answer
         failed = answer is None or answer.status >= 400
         tokens = answer.tokens if answer else None
-        if tokens is None and self._connection and not (answer and failed):
+        if tokens is None and self._asked and not (answer and failed):
             events = answer.events.count if answer and answer.events else 0
             tokens = Tokens(input=request.size // BYTES_PER_TOKEN, output=events)
         self._meter.count(request.caller, request.model, tokens or Tokens(), failed=failed)

@@ -12,7 +12,7 @@ from tests.conftest import Tenant
 from tests.models import engines
 from tests.models.gateway.cast import CHAT, Asking, chat, in_database, parsed, show_engine
 
-TEXTS = {
+TEXTS: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "one two"}]},
     "/v1/completions": {"prompt": "one two"},
     "/v1/responses": {"input": "one two"},

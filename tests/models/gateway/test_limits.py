@@ -54,6 +54,25 @@ async def test_a_stream_that_is_broken_off_is_counted_by_its_events(asking: Aski
     assert 9 <= made < 50
 
 
+async def test_who_hangs_up_before_the_answer_pays_the_prompt(asking: Asking, served: Model, lender: Lender) -> None:
+    request = asking.start(chat("!slow:30 " + "word " * 200))
+    assert await eventually(lambda: len(lender.called()) == 1)
+    request.hang_up()
+    await request.task
+    assert await eventually(lambda: bool(rows()))
+    ((_, requests, failed, given, made),) = await in_database(rows)
+    assert (requests, failed, made) == (1, 1, 0)
+    assert given > 200
+
+
+async def test_what_the_server_fails_at_costs_nothing(asking: Asking, served: Model, lender: Lender) -> None:
+    request = asking.start(chat("!die"))
+    assert await eventually(lambda: not lender.engine.alive())
+    request.hang_up()
+    await request.task
+    assert await eventually(lambda: rows() == [("test-model", 1, 1, 0, 0)])
+
+
 async def test_it_rejects_more_at_a_time_than_a_key_may(asking: Asking, served: Model, lender: Lender) -> None:
     await in_database(lambda: ApiKey.objects.update(max_concurrent=2))
     busy = [asking.start(chat("!slow:30 x")) for _ in range(2)]
