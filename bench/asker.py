@@ -1,4 +1,4 @@
-"""A load generator in a process of its own: `python -m bench.asker '{"url": …}'` prints what each request took, in microseconds.
+"""A load generator in a process of its own. `python -m bench.asker {…}` prints what each request took, in microseconds.
 
 Keys: `url`; `socket` for a Unix socket; `key`; `model`; `requests`; `concurrency`; `stream`.
 """
