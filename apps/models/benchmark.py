@@ -181,21 +181,26 @@ def snapshot_of(benchmark: Benchmark) -> progress.Snapshot:
     }
 
 
-def compare(benchmarks: Iterable[Benchmark], measure: str, percentile: str = "p95") -> list[dict[str, Any]]:
-    """A line of a chart for each: x is the number of requests in flight, y the measure (see MEASURES) in its unit.
+def compare(
+    benchmarks: Iterable[Benchmark], measure: str, percentile: str = "p95", *, against: str = "concurrency"
+) -> list[dict[str, Any]]:
+    """A line of a chart for each: y is the measure (see MEASURES) in its unit, x the number of requests in flight.
 
-    `percentile` (p50, p95, p99) chooses among those of a time. Levels without the measure are left out.
+    `against` names a measure for x instead, throughput for example. `percentile` (p50, p95, p99) chooses among those
+    of a time. Levels without the measure are left out.
     """
     series = []
     for benchmark in benchmarks:
-        points = []
-        for level in benchmark.levels:
-            value = level.get(measure)
-            value = value.get(percentile) if isinstance(value, dict) else value
-            if value is not None:
-                points.append({"x": level["concurrency"], "y": round(value, 2)})
+        pairs = [(_value(level, against, percentile), _value(level, measure, percentile)) for level in benchmark.levels]
+        points = [{"x": x, "y": y} for x, y in pairs if x is not None and y is not None]
         series.append({"id": benchmark.uid, "label": label(benchmark), "unit": MEASURES[measure], "points": points})
     return series
+
+
+def _value(level: dict[str, Any], measure: str, percentile: str) -> float | None:
+    value = level.get(measure)
+    value = value.get(percentile) if isinstance(value, dict) else value
+    return None if value is None else round(value, 2)
 
 
 def label(benchmark: Benchmark) -> str:

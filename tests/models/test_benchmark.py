@@ -270,6 +270,8 @@ def test_its_figures_make_a_chart(model: Model) -> None:
     (line,) = compare([benchmark], "output_tokens_per_second")
     assert (line["unit"], line["points"]) == ("tokens/s", [{"x": 4, "y": 123.46}])
     assert compare([benchmark], "first_token", "p99")[0]["points"] == [{"x": 4, "y": 3.0}]
+    against = compare([benchmark], "first_token", against="output_tokens_per_second")
+    assert against[0]["points"] == [{"x": 123.46, "y": 2.0}]
 
 
 def test_who_may_use_the_model_may_see_it(model: Model) -> None:
