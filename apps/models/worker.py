@@ -48,6 +48,7 @@ class GpuWorker:
         self._fleet = Fleet(slot, self._device, held, keeper)
         self._deaths = Deaths(self._device)
         self._turn_began: datetime | None = None
+        self._ready_for_people: datetime | None = None
         self._left: dict[int | None, datetime] = {}
         self._job: Job | None = None  # that runs
         self._looked, self._stay, self._people_wait = 0.0, True, False
@@ -133,13 +134,18 @@ class GpuWorker:
             now=timezone.now(),
             awake=model.pk if model else None,
             turn_began=self._turn_began,
-            used_at=demand.last_used(model.pk) if model else None,
+            used_at=self._used_at(model.pk) if model else None,
             left=self._left,
             can_sleep=awake is not None and awake.can_sleep,
             asleep=self._fleet.asleep,
             awake_bytes=weight_bytes(model) if model else 0,
             sleep_budget=settings.SLEEP_MEMORY_GIB * 2**30 or machine_memory() // 2,
         )
+
+    def _used_at(self, model_id: int) -> datetime | None:
+        """Those for whom it was started may not have sent yet."""
+        moments = [self._ready_for_people, demand.last_used(model_id)]
+        return max((moment for moment in moments if moment), default=None)
 
     def _may_stay(self) -> bool:
         """Looked at once a second: no order, nobody else's turn, no adapter that has yet to be loaded."""
@@ -177,7 +183,10 @@ class GpuWorker:
         if job.model_id is None:
             self._turn_began = timezone.now()
             return True
-        return self._start(Model.objects.prefetch_related("adapters").get(pk=job.model_id))
+        if not self._start(Model.objects.prefetch_related("adapters").get(pk=job.model_id)):
+            return False
+        self._ready_for_people = timezone.now() if job.urgent else None
+        return True
 
     def _park(self, how: Park, message: str = "") -> None:
         self._leave()
@@ -186,6 +195,7 @@ class GpuWorker:
             self._failed("The engine died while it finished what it had begun.", model)
 
     def _leave(self) -> None:
+        self._ready_for_people = None
         if self._turn_began:
             self._left[self._fleet.model.pk if self._fleet.model else None] = timezone.now()
         self._turn_began = None
