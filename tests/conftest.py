@@ -12,6 +12,7 @@ from urllib.parse import quote
 VAR_DIR = Path(tempfile.mkdtemp(prefix="batchserver-test-"))
 VAR_DIR.chmod(0o711)  # as root, PostgreSQL runs as somebody else
 os.environ |= {"VAR_DIR": str(VAR_DIR), "DJANGO_SETTINGS_MODULE": "batchserver.settings"}
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody listens: no test asks the real hub
 
 import django  # noqa: E402
 import pytest  # noqa: E402

@@ -1,5 +1,6 @@
-from django.urls import path
+from django.urls import path, re_path
 
+from apps.core.api.views import UnknownRoute
 from apps.models.api.benchmarks import BenchmarksView, BenchmarkView, CancelBenchmarkView
 from apps.models.api.installs import (
     CancelInstallView,
@@ -27,5 +28,6 @@ urlpatterns = [
     path("models/installs/<uid:install_id>/cancel", CancelInstallView.as_view()),
     path("models/installs/<uid:install_id>/retry", RetryInstallView.as_view()),
     path("models/installs/<uid:install_id>/events", InstallEventsView.as_view()),
+    re_path("^models/(?:installs|benchmarks)/", UnknownRoute.as_view()),  # no models have such names
     path("models/<path:name>", ModelView.as_view()),
 ]
