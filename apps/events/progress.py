@@ -37,7 +37,10 @@ class Topic(Protocol):
         """Whether the user, or the project of an API key, may see the object. False where there is none."""
 
     def snapshot(self, uid: str) -> Snapshot | None:
-        """The object now, ready for JSON, with what `Rates` reads. `final`: it will not change. None: it is gone."""
+        """The object now, ready for JSON, with `final`: it will not change. None: it is gone.
+
+        What counts tokens has what `Rates` reads.
+        """
 
 
 _topics: dict[str, Topic] = {}
@@ -113,11 +116,12 @@ class _Feed:
             started = time.monotonic()
             try:
                 snapshot = await read(self._uid)
+                shown = snapshot and {**snapshot, **rates.of(snapshot)}
             except Exception as error:
                 bug = not isinstance(error, Error)  # else the database is away, which says it all
                 log.warning("Progress of %s could not be read, trying again: %s", self._uid, error, exc_info=bug)
             else:
-                await self._publish(snapshot and {**snapshot, **rates.of(snapshot)}, started)
+                await self._publish(shown, started)
             await asyncio.sleep(INTERVAL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), POLL)

@@ -17,7 +17,8 @@ class _Point(NamedTuple):
 class Rates:
     """Rolls over the last WINDOW seconds of snapshots. The first and the final one show the average of all the time.
 
-    Reads `total completed failed output_tokens in_progress_at ended_at paused final`.
+    Reads `total completed failed output_tokens in_progress_at ended_at paused final`;
+    what counts no tokens has no speed.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,8 @@ class Rates:
 
     def of(self, snapshot: Mapping[str, Any], now: float | None = None) -> dict[str, float | int | None]:
         """`tokens_per_second`, and `eta_seconds`: null where nothing says when it will end."""
+        if "output_tokens" not in snapshot:
+            return {}
         point = _Point(
             time.time() if now is None else now,
             snapshot["output_tokens"],

@@ -20,6 +20,10 @@ def test_it_works() -> None:
     assert rates.of(snapshot(500, 8, 2), START + 5) == {"tokens_per_second": 100.0, "eta_seconds": 45}
 
 
+def test_what_counts_no_tokens_has_no_speed() -> None:
+    assert Rates().of({"total": 7, "completed": 3, "final": False}) == {}
+
+
 def test_it_begins_with_the_average() -> None:
     assert Rates().of(snapshot(3_000, 25), START + 60) == {"tokens_per_second": 50.0, "eta_seconds": 180}
 
