@@ -36,13 +36,19 @@ function showInstall(root, progress) {
   }
 }
 
+// A benchmark's page is short, and has new charts after each measurement.
+function showBenchmark(root, progress) {
+  if (progress.final || progress.completed !== Number(root.dataset.completed)) location.reload();
+  root.dataset.status = progress.status;
+  text(root, "[data-field=status]", progress.status);
+  text(root, "[data-field=label]", progress.status_label);
+}
+
 document.addEventListener("progress", (event) => {
   const root = event.target;
   const topic = root.dataset.watch?.split(" ")[0];
   if (topic === "install") showInstall(root, event.detail);
-  // A benchmark's page is short, and has new charts after each measurement.
-  if (topic === "benchmark" && root.seen !== undefined && root.seen !== event.detail.completed) location.reload();
-  if (topic === "benchmark") root.seen = event.detail.completed;
+  if (topic === "benchmark") showBenchmark(root, event.detail);
 });
 
 // Charts: [data-chart] holds the series of apps.models.benchmark.compare as JSON.

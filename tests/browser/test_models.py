@@ -114,6 +114,7 @@ def measure_it(page: Page) -> None:
     page.goto("/admin/models/benchmark/add/?model=slow")
     page.get_by_label("Requests in flight").fill("1, 2, 4")
     page.get_by_label("Requests", exact=True).fill("8")
+    page.get_by_label("Output tokens").fill("8")
     shoot(page, "benchmark-new")
     page.get_by_role("button", name="Measure").click()
     expect(page.locator("#benchmark .bs-pill")).to_have_text("completed")
