@@ -12,6 +12,7 @@ const element = (tag, attributes = {}, ...children) => {
 // Installs
 
 function showInstall(root, progress) {
+  if (progress.final) location.reload(); // the commit, the licence, and what can be done now
   const share = progress.bytes_total ? (100 * progress.bytes_done) / progress.bytes_total : 0;
   for (const bar of root.querySelectorAll("[data-bar=bytes]")) bar.style.width = `${share.toFixed(1)}%`;
   text(root, "[data-field=bytes]", progress.bytes_total ? `${bytes(progress.bytes_done)} of ${bytes(progress.bytes_total)}` : "");
@@ -19,21 +20,17 @@ function showInstall(root, progress) {
   text(root, "[data-field=label]", progress.status_label);
   text(root, "[data-field=message]", progress.message);
   root.dataset.status = progress.status;
-  const now = Date.now();
+  const at = Date.now();
   const before = root.seen;
-  if (!before || progress.bytes_done < before.bytes || now - before.at > 2000) {
-    const speed = before && now > before.at ? ((progress.bytes_done - before.bytes) * 1000) / (now - before.at) : 0;
+  if (!before || progress.bytes_done < before.bytes || at - before.at > 2000) {
+    const speed = before && at > before.at ? ((progress.bytes_done - before.bytes) * 1000) / (at - before.at) : 0;
     const left = speed > 0 ? (progress.bytes_total - progress.bytes_done) / speed : 0;
     text(root, "[data-field=speed]", speed > 0 && progress.status === "downloading" ? `${bytes(speed)}/s, ${Math.ceil(left)} s left` : "");
-    root.seen = { bytes: progress.bytes_done, at: now };
+    root.seen = { bytes: progress.bytes_done, at };
   }
-  let reached = true;
-  for (const step of root.querySelectorAll("[data-step]")) {
-    const current = step.dataset.step === progress.status;
-    step.dataset.state = current ? (progress.status === "ready" ? "done" : "now") : reached && !progress.final ? "done" : step.dataset.state;
-    if (current) reached = false;
-    if (!current && !reached) step.dataset.state = "todo";
-  }
+  const steps = [...root.querySelectorAll("[data-step]")];
+  const now = steps.findIndex((step) => step.dataset.step === progress.status);
+  steps.forEach((step, index) => { step.dataset.state = index === now ? "now" : index < now ? "done" : "todo"; });
 }
 
 // A benchmark's page is short, and has new charts after each measurement.
