@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import include, path, re_path, register_converter
 from django.views import defaults
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.core.api.converters import UidConverter
 from apps.core.api.errors import ApiError, answer
@@ -23,7 +23,6 @@ urlpatterns = [
     path("v1/", include("apps.models.api.urls")),
     path("v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("v1/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("v1/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     re_path(r"^v1/", UnknownRoute.as_view()),
 ]
 

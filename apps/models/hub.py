@@ -5,6 +5,7 @@ huggingface_hub's own `snapshot_download` begins every file anew after a kill, s
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ SENTENCES: tuple[tuple[type[HfHubHTTPError] | int, str, str], ...] = (
 OTHERWISE = "{hub} answers with status {status} for {repo}: check the name and HF_ENDPOINT."
 
 constants.DOWNLOAD_CHUNK_SIZE = cast(int, None)  # bytes are written as they come: what a kill costs was in no buffer
+
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 class Away(Exception):
@@ -120,7 +123,8 @@ class Hub:
         except HfHubHTTPError as error:
             raise self._answered(repo, revision, error) from error
         except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
-            raise Away(f"{self._endpoint} cannot be reached: {str(error) or type(error).__name__}.") from error
+            reason = ERRNO.sub("", str(error)) or type(error).__name__
+            raise Away(f"The hub at {self._endpoint} cannot be reached: {reason}.") from error
         except ValueError as error:  # what the library does not like: a name, or a file that is too large for it
             raise Refused(str(error).strip().partition("\n")[0]) from error
         except OSError as error:

@@ -24,6 +24,7 @@ ERROR_TYPES = {
     503: "server_error",
     504: "server_error",
 }
+OURS = {"model.install", "benchmark"}  # held against our schema, by the fuzzer
 
 
 def check_answer(status: int, raw: Any) -> None:
@@ -53,6 +54,8 @@ def check_list(raw: dict[str, Any]) -> None:
 
 
 def check_object(raw: dict[str, Any]) -> None:
+    if raw["object"] in OURS:
+        return
     kind = FileDeleted if "deleted" in raw else OBJECTS[raw["object"]]
     _check_keys(kind.model_validate(raw, strict=True), raw)
 

@@ -47,7 +47,7 @@ ROUTES = {
     "DELETE models/<path:name>": "models.write",
 }
 """The scope that each route needs."""
-OPEN = {"GET schema", "GET docs", "GET redoc"}
+OPEN = {"GET schema", "GET docs"}
 ENGINES = {"POST chat/completions", "POST completions", "POST embeddings", "POST responses"}
 OF_AN_OBJECT = [route for route in ROUTES if "<uid:file_id>" in route or "<uid:batch_id>" in route]
 REFUSALS = {

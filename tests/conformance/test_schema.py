@@ -41,6 +41,11 @@ def install(site: Site, name: str) -> str:
     return str(answer.json()["id"])
 
 
+def benchmark(site: Site) -> str:
+    answer = site.http().post("/models/benchmarks", json={"model": CHAT_MODEL, "concurrencies": [1]})
+    return str(answer.json()["id"])
+
+
 def configuration(site: Site) -> str:
     """Most ids are of things that are there, so that cases get past the first look; the others are anything."""
     batches = [site.run(chats("one", "two !400")).id for _ in range(3)]
@@ -49,6 +54,8 @@ def configuration(site: Site) -> str:
         "files": [site.upload(chats("one")).id for _ in range(40)],  # some will be deleted
         "models": [CHAT_MODEL, *(own_model(site, f"own-{number}") for number in range(40))],
         "installs": [install(site, f"fuzz-{number}") for number in range(5)],
+        "benchmarks": [benchmark(site) for _ in range(5)],
+        "chat": [CHAT_MODEL],
         "sources": ["acme/tiny", "acme/small", "https://hf.co/acme/large"],
         "windows": ["24h", "7d"],
     }
@@ -57,7 +64,9 @@ def configuration(site: Site) -> str:
         "path.file_id": "files",
         "path.name": "models",
         "path.install_id": "installs",
+        "path.benchmark_id": "benchmarks",
         "body.source": "sources",
+        "body.model": "chat",
         "query.after": "batches",
         "body.input_file_id": "files",
         "body.completion_window": "windows",
@@ -90,6 +99,7 @@ def fuzz(site: Site, folder: Path) -> dict[str, Any]:
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     yield fuzz(site, tmp_path_factory.mktemp("fuzz"))
     # It retries whatever it finds, other tests' endless requests among them: nothing of its own shall run on.
+    site.sql("UPDATE models_benchmark SET status = 'cancelled', ended_at = now() WHERE ended_at IS NULL")
     site.sql("UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status = ANY(%s)", UNFINISHED)
     site.wait_until_idle()
 

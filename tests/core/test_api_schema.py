@@ -1,3 +1,4 @@
+import re
 from io import StringIO
 
 import pytest
@@ -31,8 +32,7 @@ def test_every_route_declares_its_refusals(client: Client) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["/v1/docs", "/v1/redoc"])
-def test_the_docs_need_no_other_host(client: Client, path: str) -> None:
-    page = client.get(path)
+def test_the_docs_need_no_other_host(client: Client) -> None:
+    page = client.get("/v1/docs")
     assert page.status_code == 200
-    assert "cdn" not in page.content.decode().lower()
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.content.decode())
