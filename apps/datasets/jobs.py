@@ -120,10 +120,6 @@ def snapshot_of(job: Any, topic: str) -> progress.Snapshot:
         "message": job.message,
         "total": job.total,
         "completed": job.done,
-        "failed": 0,
-        "output_tokens": 0,
-        "paused": False,
         "created_at": int(job.created_at.timestamp()),
-        "in_progress_at": None,
         "ended_at": int(job.ended_at.timestamp()) if job.ended_at else None,
     }
