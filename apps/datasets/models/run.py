@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.accounts.models import Project
+from apps.accounts.models import ApiKey, Project
 from apps.accounts.tenancy import TenantQuerySet
 from apps.batches.models import Batch
 from apps.core.ids import new_id
@@ -60,11 +60,14 @@ class Column(models.Model):
     revision = models.CharField(max_length=40, blank=True)
     answered = models.PositiveIntegerField(default=0)  # items with an answer
     failed = models.PositiveIntegerField(default=0)  # items whose request failed
+    due = models.BooleanField(default=False)  # what has no answer, or a failed one, waits to be sent as batches
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["position"]
         constraints = [models.UniqueConstraint(fields=["run", "position"], name="column_once")]
+        indexes = [models.Index(fields=["id"], condition=Q(due=True), name="column_due")]
 
     def __str__(self) -> str:
         return self.label
@@ -80,9 +83,12 @@ class Judge(models.Model):
     model_name = models.CharField(max_length=200)
     rubric = models.TextField()
     parameters: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+    only_unrated = models.BooleanField(default=False)  # the answers that no reviewer has rated
+    due = models.BooleanField(default=False)  # its answers wait to be sent as batches
     total = models.PositiveIntegerField(default=0)  # answers to score
     scored = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)  # no score could be read, or the request failed
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())
 
@@ -102,7 +108,10 @@ class RunBatch(models.Model):
     batch = models.OneToOneField(Batch, on_delete=models.CASCADE, related_name="run_batch")
     column = models.ForeignKey(Column, on_delete=models.CASCADE, null=True, blank=True, related_name="batches")
     judge = models.ForeignKey(Judge, on_delete=models.CASCADE, null=True, blank=True, related_name="batches")
+    first = models.PositiveBigIntegerField(default=0)  # its custom_ids lie from here
+    last = models.PositiveBigIntegerField(default=0)  # to here
     seen = models.PositiveBigIntegerField(default=0)  # the latest result row that was taken over
+    taken = models.PositiveIntegerField(default=0)  # results that were taken over
     settled = models.BooleanField(default=False)  # the batch has ended and every result was taken over
 
     class Meta:
