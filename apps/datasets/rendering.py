@@ -68,8 +68,8 @@ def markdown(text: str) -> SafeString:
     """Without HTML of its own and without pictures; links lead to http, https and mailto only, in a new tab."""
     if len(text) > MARKDOWN_CHARACTERS:
         return plain(text)
-    pipes = [line.count("|") for line in text.splitlines() if "|" in line]
-    parser = _markdown if not pipes or max(pipes) * len(pipes) <= TABLE_CELLS else _without_tables
+    pipes = [line.count("|") for line in text.splitlines()]
+    parser = _markdown if max(pipes, default=0) * len(pipes) <= TABLE_CELLS else _without_tables
     return SafeString(_cleaner.clean(parser.render(visible(text))))
 
 
