@@ -12,7 +12,7 @@ from apps.accounts.models import Project
 from apps.batches.models import Batch
 from apps.datasets import judging, runs
 from apps.datasets.models import Column, Judge, Run, RunBatch
-from apps.events.progress import Snapshot
+from apps.events.progress import Snapshot, Topic
 
 QUEUED, GOING, PAUSED, COMPLETED = "queued", "in_progress", "paused", "completed"
 FAILED, CANCELLED = "failed", "cancelled"
@@ -193,4 +193,4 @@ def _unix(moment: datetime | None) -> int | None:
     return int(moment.timestamp()) if moment else None
 
 
-TOPICS = {runs.TOPIC: RunTopic(), judging.TOPIC: JudgeTopic()}
+TOPICS: dict[str, Topic] = {runs.TOPIC: RunTopic(), judging.TOPIC: JudgeTopic()}

@@ -10,11 +10,17 @@ from apps.batches.finalize import finalize_next, notice_ended
 from apps.batches.models import Batch, Request, Result, Shard
 from apps.batches.validate import validate_next
 from apps.core.leases import Keeper
-from apps.datasets import collecting, sending
-from apps.datasets.models import Run
+from apps.datasets import collecting, runs, sending
+from apps.datasets.models import Run, Version
+from apps.models.models import Model
 
 Say = Callable[[Request], dict[str, Any]]
 """What becomes of a request, as values of its `Result`."""
+
+
+def start(version: Version, *models: Model, **more: Any) -> Run:
+    values: dict[str, Any] = {"parameters": {}, "project": version.dataset.project, "dataset": version.dataset} | more
+    return runs.start_run(version=version, models=models, **values)
 
 
 def send(keeper: Keeper) -> None:

@@ -1,7 +1,6 @@
 """Taking results over into answers: live, completely, once; whatever dies in between."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,8 @@ from apps.datasets import collecting, runs
 from apps.datasets.models import Answer, Run, RunBatch, Version
 from apps.events.models import Event
 from apps.models.models import Model
-from apps.models.services import register_model
 from tests.datasets import batchwork
-from tests.datasets.batchwork import completion, refusal
+from tests.datasets.batchwork import completion, refusal, start
 from tests.datasets.cast import make_reviewer, make_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,17 +24,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def version(project: Project) -> Version:
     return make_version(project)
-
-
-@pytest.fixture
-def other(db: None, tmp_path: Path) -> Model:
-    (tmp_path / "config.json").write_text("{}")
-    return register_model(name="other-model", path=tmp_path)
-
-
-def start(version: Version, *models: Model, **more: Any) -> Run:
-    values = {"parameters": {}, "project": version.dataset.project, "dataset": version.dataset} | more
-    return runs.start_run(version=version, models=models, **values)
 
 
 def counts(run: Run) -> list[tuple[int, int]]:

@@ -1,7 +1,6 @@
 """Starting a run: what is refused before anything is made, and what a worker makes of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from apps.core.leases import Keeper
 from apps.datasets import runs, sending
 from apps.datasets.models import Column, Example, Item, Member, Run, RunBatch, Split, Version
 from apps.models.models import Model
-from apps.models.services import register_model
 from tests.datasets import batchwork
+from tests.datasets.batchwork import start
 from tests.datasets.cast import make_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,17 +22,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def version(project: Project) -> Version:
     return make_version(project)
-
-
-@pytest.fixture
-def other(db: None, tmp_path: Path) -> Model:
-    (tmp_path / "config.json").write_text("{}")
-    return register_model(name="other-model", path=tmp_path)
-
-
-def start(version: Version, *models: Model, **more: Any) -> Run:
-    values = {"parameters": {}, "project": version.dataset.project, "dataset": version.dataset} | more
-    return runs.start_run(version=version, models=models, **values)
 
 
 def bodies(column: Column) -> list[dict[str, Any]]:
