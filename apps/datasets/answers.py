@@ -72,7 +72,7 @@ def put(column: Column, rows: Sequence[Row]) -> None:
 
 def fail_missing(column: Column, first: int, last: int, error: str) -> int:
     """Give the examples numbered so, which have neither an answer nor an error, this error. How many there were."""
-    values = {"column": column.pk, "run": column.run_id, "first": first, "last": last, "error": error}
+    values: dict[str, Any] = {"column": column.pk, "run": column.run_id, "first": first, "last": last, "error": error}
     with connection.cursor() as cursor:
         cursor.execute(_FAIL_MISSING, values)
         examples = [row[0] for row in cursor.fetchall()]

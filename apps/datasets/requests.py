@@ -30,7 +30,8 @@ class Piece(Upload[bytes]):
     """The input of one batch, as `batches.services.create_file` takes it: complete on disk, its hash known."""
 
     def __init__(self, descriptor: int, path: str) -> None:
-        super().__init__(os.fdopen(descriptor, "wb"), "requests.jsonl")
+        self._writer = os.fdopen(descriptor, "wb")
+        super().__init__(self._writer, "requests.jsonl")
         self.path = Path(path)
         self.size, self.lines, self.first, self.last = 0, 0, 0, 0
         self._digest = hashlib.sha256()
@@ -41,7 +42,7 @@ class Piece(Upload[bytes]):
 
     def add(self, line: Line) -> None:
         """Lines come in the order of their numbers."""
-        self.file.write(line.content)
+        self._writer.write(line.content)
         self._digest.update(line.content)
         self.size += len(line.content)
         self.lines += 1

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from django.core.files.storage import default_storage
 
 from apps.accounts.models import Project
 from apps.core import leases
@@ -79,3 +80,12 @@ def make_split(run: Run, parts: list[str], *, name: str = "thirds") -> Split:
         Member(split=split, example=example, part=part) for example, part in zip(examples, parts, strict=True)
     )
     return split
+
+
+def kept_of(export: Export) -> list[str]:
+    """Contents in the storage that were written for it."""
+    try:
+        _, names = default_storage.listdir(export.project.uid)
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name.startswith(export.uid)]

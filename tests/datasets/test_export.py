@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from django.core.files.storage import default_storage
 
 from apps.accounts.models import Project
 from apps.batches.models import File
@@ -17,7 +16,7 @@ from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Dataset, Example, Export, Preference, Rating, Review, Run, Star, Version
 from apps.events.models import Event
 from tests.datasets.cast import make_reviewer, make_run, make_version, messages_of
-from tests.datasets.exports import content, drive, exported, exporter, lines, make_split, starred_run
+from tests.datasets.exports import content, drive, exported, exporter, kept_of, lines, make_split, starred_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -318,12 +317,3 @@ def test_a_version_does_not_change_meanwhile(project: Project) -> None:
     second = Version.objects.create(dataset=run.dataset, number=2)
     Example.objects.filter(number=1).update(removed_in=second.number)
     assert drive(export).rows == 3
-
-
-def kept_of(export: Export) -> list[str]:
-    """Contents in the storage that were written for it."""
-    try:
-        _, names = default_storage.listdir(export.project.uid)
-    except FileNotFoundError:
-        return []
-    return [name for name in names if name.startswith(export.uid)]
