@@ -19,6 +19,7 @@ from apps.datasets.readers import BadRow, Flaw, Row, checked, decoded
 DIED = "The Parquet file cannot be read: it is damaged, or needs more memory than a file may."
 ENVELOPE = 64  # bytes around a row
 STOP_SECONDS = 10
+PIPE_BYTES = 1024**2  # read at once
 
 
 class _Line(msgspec.Struct):
@@ -77,6 +78,7 @@ def _child(path: Path, row_bytes: int) -> Iterator[IO[bytes]]:
     process = subprocess.Popen(
         [*wrapped, *command], env={"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}, cwd=settings.BASE_DIR,
         start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        bufsize=PIPE_BYTES,
     )  # fmt: skip
     assert process.stdout  # noqa: S101 (for mypy: Popen was given a pipe)
     try:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import msgspec
 
@@ -146,12 +146,16 @@ def _json_row(line: int, raw: bytes, limit: int) -> Row:
 def _json_sentence(raw: bytes, error: msgspec.DecodeError) -> str:
     """msgspec says "truncated" of half a surrogate pair, too."""
     try:
-        json.loads(raw)
+        json.loads(raw, parse_constant=_no_json)
     except (ValueError, RecursionError):
         return f"This line is not valid JSON: {error}."
     if b"\\ud" in raw.lower():
         return "This line holds half a surrogate pair, which is broken Unicode."
     return f"This line holds a number that cannot be kept: {error}."
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:

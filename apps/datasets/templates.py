@@ -107,6 +107,8 @@ def _compiled(environment: "_Environment", field: str, source: str, columns: lis
     try:
         _check(environment.parse(source), field, columns)
         return environment.from_string(source)
+    except DomainError:
+        raise  # it is a ValueError too
     except TemplateError as error:
         raise _refused(f"The template of {field!r} cannot be read: {error}.") from error
     except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
