@@ -1,14 +1,12 @@
 """What can be done with exports; the API, the admin and the command call these."""
 
 import re
-from contextlib import closing
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.batches.services import delete_file
 from apps.core import bell
-from apps.core.db import connect
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.exporting import KIND, NOTHING
 from apps.datasets.filters import Filters
@@ -89,8 +87,8 @@ def select(
 
 def count(selection: Selection) -> int:
     """How many rows it has now, as a query; formats may leave some out."""
-    with closing(connect(autocommit=False)) as source:
-        return selection.count(source)
+    connection.ensure_connection()
+    return selection.count(connection.connection)
 
 
 def usual_answers(format: str, run: Run | None) -> str:  # noqa: A002

@@ -1,22 +1,21 @@
-"""Alpaca's columns, with those for a system prompt and earlier turns that LLaMA-Factory added:
-https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md. All of them are in every line, always of one type.
+"""Alpaca's columns, with the one for a system prompt that trainers agree on:
+https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
+
+Every column is text in every line: a list of earlier turns, which is empty in most, gets no type from `datasets` when
+the first 10 MB have none, and then the file cannot be read. So earlier turns are part of the instruction.
 """
 
 from typing import Any
 
-from apps.datasets.formats.format import Format, Row, Unfit
+from apps.datasets.formats.format import Format, Row
 from apps.datasets.formats.jsonl import lines
-from apps.datasets.formats.plain import turns
+from apps.datasets.formats.plain import transcript, turns
 
 
 def _line(row: Row) -> dict[str, Any]:
     said = turns(row)
     system = said.pop(0)[1] if said and said[0][0] == "system" else ""
-    if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2) + ["user"]:
-        raise Unfit
-    texts = [text for _, text in said]
-    history = [list(pair) for pair in zip(texts[0:-1:2], texts[1:-1:2], strict=True)]
-    return {"instruction": texts[-1], "input": "", "output": row.answer, "system": system, "history": history}
+    return {"instruction": transcript(said), "input": "", "output": row.answer, "system": system}
 
 
 FORMAT = Format(
