@@ -41,13 +41,8 @@ class ParquetReader:
 
     def rows(self) -> Iterator[Row | Flaw]:
         """Raises `DomainError` for a file that cannot be read, or unpacks to more bytes than allowed."""
-        unpacked = 0
-        with _child(self._path, self._row_bytes) as output:
+        with _child(self._path, self._row_bytes, self._unpacked_bytes) as output:
             while raw := output.readline(self._row_bytes + ENVELOPE):
-                unpacked += len(raw)
-                if unpacked > self._unpacked_bytes:
-                    message = f"The file unpacks to more than {self._unpacked_bytes:,} bytes: split it."
-                    raise DomainError(message, param="file")
                 yield from self._read(raw)
         if self.done < self.total or not self.total:
             raise DomainError(DIED if self.total else "The file holds no row.", param="file")
@@ -71,9 +66,9 @@ class ParquetReader:
 
 
 @contextmanager
-def _child(path: Path, row_bytes: int) -> Iterator[IO[bytes]]:
+def _child(path: Path, row_bytes: int, unpacked_bytes: int) -> Iterator[IO[bytes]]:
     """Its output. Whoever dies first, nothing of it is left."""
-    command = [sys.executable, "-m", "apps.datasets.parquet_rows", str(path), str(row_bytes)]
+    command = [sys.executable, "-m", "apps.datasets.parquet_rows", str(path), str(row_bytes), str(unpacked_bytes)]
     wrapped = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-1", "-1"]
     process = subprocess.Popen(
         [*wrapped, *command], env={"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}, cwd=settings.BASE_DIR,

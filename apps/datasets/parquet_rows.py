@@ -1,6 +1,6 @@
 """Turns a Parquet file into lines of JSON, in a process of its own: such a file may be made to eat memory or crash us.
 
-    python -m apps.datasets.parquet_rows PATH ROW_BYTES
+    python -m apps.datasets.parquet_rows PATH ROW_BYTES UNPACKED_BYTES
 
 The first line is `{"rows": N}`; then `{"row": {…}}` or `{"flaw": "…"}` for each row; `{"error": "…"}` ends it early.
 """
@@ -33,13 +33,13 @@ class Refused(Exception):
     pass
 
 
-def main(path: str, row_bytes: int, out: TextIO) -> int:
+def main(path: str, row_bytes: int, unpacked_bytes: int, out: TextIO) -> int:
     """Write the lines. Returns the exit code."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        for line in _lines(path, row_bytes):
+        for line in _lines(path, row_bytes, unpacked_bytes):
             out.write(f"{line}\n")
     except (MemoryError, pa.ArrowMemoryError):
         return _fail(out, NO_MEMORY)
@@ -57,7 +57,7 @@ def _fail(out: TextIO, message: str) -> int:
     return 1
 
 
-def _lines(path: str, row_bytes: int) -> Iterator[str]:
+def _lines(path: str, row_bytes: int, unpacked_bytes: int) -> Iterator[str]:
     pa.set_memory_pool(pa.system_memory_pool())
     file = pq.ParquetFile(path, memory_map=True, read_dictionary=_texts(pq.read_schema(path, memory_map=True)))
     columns = file.schema_arrow.names
@@ -66,9 +66,14 @@ def _lines(path: str, row_bytes: int) -> Iterator[str]:
     if len(set(columns)) < len(columns):
         raise Refused("Two columns of the file have the same name: rename one of them.")
     yield json.dumps({"rows": file.metadata.num_rows})
+    unpacked = 0
     for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
-        for row in _rows(batch):
-            yield _line(row, row_bytes)
+        for text in map(_json, _rows(batch)):
+            size = len(text.encode("utf-8", "surrogatepass"))
+            unpacked += size
+            if unpacked > unpacked_bytes:
+                raise Refused(f"The file unpacks to more than {unpacked_bytes:,} bytes: split it.")
+            yield f'{{"row": {text}}}' if size <= row_bytes else _too_long(row_bytes)
 
 
 def _texts(schema: pa.Schema) -> list[str]:
@@ -85,14 +90,15 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         yield from batch.slice(number, 1).to_pylist()
 
 
-def _line(row: dict[str, Any], row_bytes: int) -> str:
+def _json(row: dict[str, Any]) -> str:
     try:
-        text = json.dumps(row, ensure_ascii=False, default=_plain, allow_nan=False)
+        return json.dumps(row, ensure_ascii=False, default=_plain, allow_nan=False)
     except ValueError:
-        text = json.dumps(_without_nan(row), ensure_ascii=False, default=_plain)
-    if len(text) > row_bytes or len(text.encode("utf-8", "surrogatepass")) > row_bytes:
-        return json.dumps({"flaw": f"This row has more than {row_bytes:,} bytes, which is the limit."})
-    return f'{{"row": {text}}}'
+        return json.dumps(_without_nan(row), ensure_ascii=False, default=_plain)
+
+
+def _too_long(row_bytes: int) -> str:
+    return json.dumps({"flaw": f"This row has more than {row_bytes:,} bytes, which is the limit."})
 
 
 def _plain(value: Any) -> Any:
@@ -120,4 +126,4 @@ def _without_nan(value: Any) -> Any:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogatepass")  # type: ignore[union-attr]
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.stdout))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdout))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import NamedTemporaryFile
@@ -19,7 +18,7 @@ from apps.datasets.readers import HEAD, Flaw, Row, format_of, read_csv, read_jso
 from apps.datasets.shapes import SHAPES, Draft, detect, draft, finished
 from apps.datasets.templates import Mapper, guess
 
-SAMPLE_ROWS = 100  # from which shape and columns are told
+SAMPLE_ROWS, SAMPLE_BYTES = 100, 8 * 1024**2  # from which shape and columns are told
 UNPACKED = 4  # a Parquet file may unpack to so many times FILE_MAX_BYTES
 
 
@@ -103,7 +102,7 @@ def opened(file: File) -> Iterator[Source]:
 def sample(file: File) -> Sample:
     """Raises `DomainError`."""
     with opened(file) as source:
-        found = list(islice(source.rows(), SAMPLE_ROWS))
+        found = list(_first(source.rows()))
     rows = [entry for entry in found if isinstance(entry, Row)]
     flaws = [entry for entry in found if isinstance(entry, Flaw)]
     if not rows:
@@ -111,6 +110,16 @@ def sample(file: File) -> Sample:
         raise DomainError(f"The file holds no row that can be read.{why}", param="file")
     columns = list(dict.fromkeys(name for row in rows for name in row.values))
     return Sample(source.format, detect([row.values for row in rows]), columns, rows, flaws)
+
+
+def _first(rows: Iterator[Row | Flaw]) -> Iterator[Row | Flaw]:
+    """As many as a sample takes, which is held in memory."""
+    size = 0
+    for count, row in enumerate(rows, start=1):
+        yield row
+        size += len(row.text) if isinstance(row, Row) else 0
+        if count == SAMPLE_ROWS or size > SAMPLE_BYTES:
+            return
 
 
 def find_file(project: Project, uid: str) -> File:

@@ -93,6 +93,9 @@ def test_it_rejects_a_file_that_unpacks_to_terabytes(tmp_path: Path) -> None:
     rows = ParquetReader(path, row_bytes=ROW_BYTES, unpacked_bytes=UNPACKED).rows()
     with pytest.raises(DomainError, match="The file unpacks to more than 268,435,456 bytes"):
         collections.deque(rows, maxlen=1)
+    rows = ParquetReader(path, row_bytes=1_000, unpacked_bytes=UNPACKED).rows()
+    with pytest.raises(DomainError, match="The file unpacks to more than 268,435,456 bytes"):
+        collections.deque(rows, maxlen=1)  # rows that are too long count too
     assert psutil.Process().memory_info().rss - before < 200 * 1024**2
     assert not _children()
 
