@@ -277,6 +277,12 @@ UNFOLD = {
                 ],
             },
             {
+                "title": "Datasets",
+                "items": [
+                    {"title": "Exports", "icon": "ios_share", "link": reverse_lazy("admin:datasets_export_changelist")},
+                ],
+            },
+            {
                 "title": "Models",
                 "items": [
                     {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:models_model_changelist")},

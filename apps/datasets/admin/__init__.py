@@ -1,0 +1,3 @@
+from apps.datasets.admin.export import ExportAdmin
+
+__all__ = ["ExportAdmin"]
