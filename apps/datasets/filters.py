@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any, Self
 
 from django.contrib.auth.models import User
-from django.contrib.postgres.search import SearchQuery
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Length
 
 from apps.core.errors import DomainError
-from apps.datasets.models import Answer, Assignment, Column, Example, Item, Review, Run, Star
-from apps.datasets.models.dataset import SEARCH_CONFIG, searchable
+from apps.datasets import search, words
+from apps.datasets.models import Answer, Assignment, Column, Item, Review, Run, Star
 
 TEXT_CHARACTERS = 500  # of a search
 INTEGER = 2**31 - 1  # PostgreSQL's largest
@@ -43,38 +42,38 @@ def _decimal(name: str, text: str) -> float:
     return number
 
 
-def _words(longest: int, name: str, text: str) -> str:
-    if len(text) > longest:
-        raise DomainError(f"'{name}' has at most {longest} characters.", param=name)
-    if "\0" in text or not text.isprintable():
-        raise DomainError(f"'{name}' holds control characters. Leave them out.", param=name)
-    return text
+def _text_of(longest: int, name: str, text: str) -> str:
+    return words.checked(text, longest=longest, param=name)
 
 
-def _choice(*values: str) -> Any:
-    return field(default="", metadata={"parse": partial(_one_of, values)})
+def _tag(name: str, text: str) -> str:
+    return words.tag(text, param=name)
+
+
+def _choice(*values: str, default: str = "") -> Any:
+    return field(default=default, metadata={"parse": partial(_one_of, values)})
 
 
 def _number(parse: Callable[[str, str], Any]) -> Any:
     return field(default=None, metadata={"parse": parse})
 
 
-def _text(longest: int) -> Any:
-    return field(default="", metadata={"parse": partial(_words, longest)})
+def _text(parse: Callable[[str, str], str]) -> Any:
+    return field(default="", metadata={"parse": parse})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
     """Conditions that all hold for an item; a field that is empty or None asks for nothing."""
 
-    show: str = field(default="all", metadata={"parse": partial(_one_of, ("all", "differs", "same"))})
+    show: str = _choice("all", "differs", "same", default="all")
     """"differs": two columns answered with different texts; "same": none did."""
     starred: str = _choice("yes", "no", "mine")
     rated: str = _choice("yes", "no")
     rating_min: int | None = _number(partial(_integer, 1, 5))
     """Of the best rating that any answer got."""
     rating_max: int | None = _number(partial(_integer, 1, 5))
-    tag: str = _text(50)
+    tag: str = _text(_tag)
     failed: str = _choice("yes", "no")
     length_min: int | None = _number(partial(_integer, 0, INTEGER))
     """In characters, of the longest answer."""
@@ -91,9 +90,9 @@ class Filters:
     assigned: str = _choice("mine")
     rejected: str = _choice("yes", "no")
     edited: str = _choice("yes", "no")
-    text: str = _text(TEXT_CHARACTERS)
+    text: str = _text(partial(_text_of, TEXT_CHARACTERS))
     """Words in the prompt or in an answer of the run, as people type them: "a phrase", or, -without."""
-    reviewer: str = _text(150)
+    reviewer: str = _text(partial(_text_of, 150))
     """The username that "mine" and "todo" are about."""
 
     @classmethod
@@ -111,22 +110,28 @@ class Filters:
 
     def seen_by(self, reviewer: User | None) -> Self:
         """The same with `reviewer` named, where "mine" or "todo" leaves open whose."""
-        personal = "mine" in (self.starred, self.reviewed, self.assigned) or self.reviewed == "todo"
-        return replace(self, reviewer=reviewer.username) if personal and reviewer and not self.reviewer else self
+        return replace(self, reviewer=reviewer.username) if self._personal and reviewer and not self.reviewer else self
 
-    def apply(self, items: QuerySet[Item], *, run: Run) -> QuerySet[Item]:
-        """Of `items`, those of `run` that meet every condition, in no new order.
+    def apply(self, items: QuerySet[Item], *, run: Run, reviewer: User | None = None) -> QuerySet[Item]:
+        """Of `items`, those of `run` that meet every condition, in no new order. `reviewer` as in `seen_by`.
 
         Raises `DomainError` for a column that the run lacks, and for "mine" when nobody is named.
         """
+        items = self.apply_but_text(items, run=run, reviewer=reviewer)
+        return search.indexed(items, self.text, run) if self.text else items
+
+    def apply_but_text(self, items: QuerySet[Item], *, run: Run, reviewer: User | None = None) -> QuerySet[Item]:
+        """The same without the search, which pages do their own way: see `search.first`."""
         items = items.filter(self._facts(), run=run)
         if self.tag:
             items = items.filter(example__tags__contains=[self.tag])
         if self.column is not None and self.column_is:
             items = self._by_column(items, run)
-        if self.text:
-            items = items.filter(_mentions(self.text, run))
-        return self._by_reviewer(items, run)
+        return self._by_reviewer(items, run, reviewer) if self._personal else items
+
+    @property
+    def _personal(self) -> bool:
+        return "mine" in (self.starred, self.reviewed, self.assigned) or self.reviewed == "todo"
 
     def _facts(self) -> Q:
         """What is kept beside the item itself."""
@@ -150,12 +155,8 @@ class Filters:
             "judge_score__gte": self.score_min, "judge_score__lte": self.score_max,
         }  # fmt: skip
 
-    def _by_reviewer(self, items: QuerySet[Item], run: Run) -> QuerySet[Item]:
-        mine = "mine" in (self.starred, self.reviewed, self.assigned)
-        if not mine and self.reviewed != "todo":
-            return items
-        reviewer = self._reviewer()
-        own = {"example": OuterRef("example"), "reviewer": reviewer}
+    def _by_reviewer(self, items: QuerySet[Item], run: Run, reviewer: User | None) -> QuerySet[Item]:
+        own = {"example": OuterRef("example"), "reviewer": self._named(reviewer)}
         if self.starred == "mine":
             items = items.filter(Exists(Star.objects.filter(**own)))
         if self.reviewed in ("mine", "todo"):
@@ -165,13 +166,14 @@ class Filters:
             items = items.filter(Exists(Assignment.objects.filter(**own, run=run)))
         return items
 
-    def _reviewer(self) -> User:
-        if not self.reviewer:
+    def _named(self, reviewer: User | None) -> User:
+        name = self.reviewer or (reviewer.username if reviewer else "")
+        if not name:
             raise DomainError("Say whose: name a 'reviewer' by username.", param="reviewer")
-        user = User.objects.filter(username=self.reviewer).first()
-        if user is None:
-            raise DomainError(f"There is no user {self.reviewer!r}.", param="reviewer")
-        return user
+        found = reviewer if reviewer and reviewer.username == name else User.objects.filter(username=name).first()
+        if found is None:
+            raise DomainError(f"There is no user {name!r}.", param="reviewer")
+        return found
 
     def _by_column(self, items: QuerySet[Item], run: Run) -> QuerySet[Item]:
         """What is asked of the item holds wherever its answers have what is wanted, and spares reading most answers."""
@@ -188,11 +190,3 @@ class Filters:
             return items.filter(Exists(answers.exclude(edit_of=None)), edited=True)
         sized = answers.filter(error="").annotate(size=Length("text"))
         return items.filter(Exists(sized.filter(size=OuterRef("longest"))), longest__gt=F("shortest"))
-
-
-def _mentions(text: str, run: Run) -> Q:
-    """Each half is found through its full-text index, which needs the very expression that it was made of."""
-    query = SearchQuery(text, search_type="websearch", config=SEARCH_CONFIG)
-    prompts = Example.objects.filter(dataset=run.dataset_id).alias(words=searchable("prompt")).filter(words=query)
-    answers = Answer.objects.filter(column__run=run).alias(words=searchable("text")).filter(words=query)
-    return Q(example__in=prompts.order_by().values("pk")) | Q(example__in=answers.order_by().values("example"))

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
 from apps.core.errors import DomainError
+from apps.datasets import search
 from apps.datasets.cells import Reader
 from apps.datasets.filters import Filters
 from apps.datasets.models import Item, Run
@@ -41,11 +42,11 @@ def read_page(
     Raises `DomainError` for filters that make no sense here, and for a baseline that the run lacks.
     """
     limit = max(1, min(limit, PAGE_ITEMS))
-    wanted = _filtered(run, filters, reviewer).filter(number__gt=after).order_by("number")
+    wanted = _wanted(run, filters, reviewer).filter(number__gt=after)
     columns = read_columns(run)
     base = _position(columns, baseline)
     reader = Reader(run, columns, reviewer=reviewer, baseline=base, diff=diff, longest=CELL_CHARACTERS)
-    items = reader.items(wanted[: limit + 1])
+    items = search.first(wanted, filters.text, run, limit=limit + 1, read=reader.items)
     more = len(items) > limit
     rows = reader.rows(items[:limit])
     return Page(columns=columns, baseline=base, rows=rows, after=rows[-1].number if more else None)
@@ -73,20 +74,24 @@ def read_columns(run: Run) -> tuple[ColumnHead, ...]:
 
 def neighbours(run: Run, number: int, *, filters: Filters, reviewer: User | None) -> tuple[int | None, int | None]:
     """The numbers before and after this one among what the filters leave, which need not hold for it."""
-    numbers = _filtered(run, filters, reviewer).values_list("number", flat=True)
-    before = numbers.filter(number__lt=number).order_by("-number").first()
-    after = numbers.filter(number__gt=number).order_by("number").first()
-    return before, after
+    wanted = _wanted(run, filters, reviewer)
+    before = search.first(wanted.filter(number__lt=number), filters.text, run, limit=1, read=_numbers, backwards=True)
+    after = search.first(wanted.filter(number__gt=number), filters.text, run, limit=1, read=_numbers)
+    return next(iter(before), None), next(iter(after), None)
+
+
+def _numbers(items: QuerySet[Item]) -> list[int]:
+    return list(items.values_list("number", flat=True))
 
 
 def count(run: Run, *, filters: Filters, reviewer: User | None) -> Count:
-    """How many items the filters leave, counted up to COUNTED."""
-    found = _filtered(run, filters, reviewer).order_by().values("pk")[: COUNTED + 1].count()
-    return Count(value=min(found, COUNTED), more=found > COUNTED)
+    """How many items the filters leave, counted up to COUNTED; "many" where a search takes too long."""
+    found = search.count(_wanted(run, filters, reviewer), filters.text, run, limit=COUNTED + 1)
+    return Count(value=found and min(found, COUNTED), more=found is None or found > COUNTED)
 
 
-def _filtered(run: Run, filters: Filters, reviewer: User | None) -> QuerySet[Item]:
-    return filters.seen_by(reviewer).apply(Item.objects.all(), run=run)
+def _wanted(run: Run, filters: Filters, reviewer: User | None) -> QuerySet[Item]:
+    return filters.apply_but_text(Item.objects.all(), run=run, reviewer=reviewer)
 
 
 def _position(columns: Sequence[ColumnHead], baseline: int | None) -> int | None:

@@ -101,8 +101,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    value: int
+    value: int | None  # None: it takes too long to say
     more: bool
 
     def __str__(self) -> str:
-        return f"{self.value:,}{'+' if self.more else ''}"
+        return "many" if self.value is None else f"{self.value:,}{'+' if self.more else ''}"
