@@ -75,9 +75,12 @@ def text_of(content: Any) -> str:
 
 
 def tags_of(value: Any) -> tuple[str, ...]:
-    """A list of tags, or one text with commas between them. What is too long or too much is left out."""
+    """A list of tags, or one text with commas between them; as `apps.datasets.words` keeps them.
+
+    What is too long or too much is left out.
+    """
     words = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    tags = dict.fromkeys(word.strip() for word in words if isinstance(word, str))
+    tags = dict.fromkeys(" ".join(word.lower().split()) for word in words if isinstance(word, str))
     return tuple(tag for tag in tags if 0 < len(tag) <= MAX_TAG)[:MAX_TAGS]
 
 

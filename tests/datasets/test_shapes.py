@@ -97,7 +97,7 @@ def test_instruction_and_input_are_one_prompt() -> None:
 
 
 def test_ids_and_tags_come_along() -> None:
-    assert made({"id": 17, **ROWS["alpaca"][0], "tags": ["geo", "geo", "x" * 51]}, "alpaca").tags == ("geo",)
+    assert made({"id": 17, **ROWS["alpaca"][0], "tags": ["Geo", " geo", "x" * 51, 7]}, "alpaca").tags == ("geo",)
     assert made({"id": 17, **ROWS["alpaca"][0], "tags": "geo, easy ,"}, "alpaca").tags == ("geo", "easy")
     assert made({"id": 17, **ROWS["alpaca"][0]}, "alpaca").key == "17"
     assert made(ROWS["batch"][0], "batch").key == "q-1"

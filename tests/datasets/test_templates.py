@@ -53,7 +53,7 @@ def test_every_field_has_its_template() -> None:
     }  # fmt: skip
     draft = Mapper(mapping, columns=list(ROW), max_bytes=LIMIT).draft(ROW)
     assert [message["role"] for message in draft.messages] == ["system", "user"]
-    assert (draft.reference, draft.rejected, draft.key, draft.tags) == ("Paris", "Lyon", "2", ("Paris", "Lyon"))
+    assert (draft.reference, draft.rejected, draft.key, draft.tags) == ("Paris", "Lyon", "2", ("paris", "lyon"))
 
 
 def test_columns_are_guessed_by_their_names() -> None:
