@@ -28,9 +28,10 @@ function chosen(form) {
   return new URLSearchParams(values);
 }
 
+// `form.dataset` is its field of that name.
 async function count(form) {
   const output = form.querySelector("[data-total]"), mine = ++asked;
-  const response = await fetch(`${form.dataset.count}?${chosen(form)}`).catch(() => null);
+  const response = await fetch(`${form.getAttribute("data-count")}?${chosen(form)}`).catch(() => null);
   const told = response?.ok ? await response.json() : { error: "The number of rows is not known now." };
   if (mine !== asked) return;
   const noun = told.pairs ? "pair" : "row";
