@@ -124,7 +124,7 @@ def _nothing(tally: Tally) -> str:
 
 
 def _sentence(left_out: int, url: str) -> str:
-    return " ".join(filter(None, [url and f"It is at {url}.", left_out and _left_out(left_out)]))
+    return " ".join(filter(None, [url and f"It is at {url}.", _left_out(left_out) if left_out else ""]))
 
 
 def _left_out(rows: int) -> str:

@@ -20,6 +20,14 @@ from apps.datasets.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
 from apps.models.models import HubToken
 
 OFFERED = 200  # datasets, runs and splits in a list
+TITLES = {
+    "starred": "Gold star",
+    "best_rated": "Best rated",
+    "reference": "Expected answer",
+    "preferences": "Preferences",
+    "starred_pairs": "Gold star against the rest",
+    "reference_pairs": "Expected against rejected",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +98,17 @@ def offer(request: HttpRequest, chosen: Chosen) -> dict[str, Any]:
         "chips": [
             (name, value, f"{WORDS.get(name, name)}: {value}") for name, value in chosen.filters.as_query().items()
         ],
-        "has_token": bool(dataset) and HubToken.objects.filter(project=dataset.project_id).exists(),
+        "has_token": dataset is not None and HubToken.objects.filter(project=dataset.project_id).exists(),
     }
 
 
-def policies(run: Run | None) -> list[tuple[str, str, bool]]:
-    """(value, sentence, whether it gives pairs), those that make sense."""
+def policies(run: Run | None) -> list[tuple[str, str, str, bool]]:
+    """(value, title, sentence, whether it gives pairs), those that make sense."""
     columns = run.columns.order_by("position").values_list("label", flat=True) if run else []
     return [
-        *((name, sentence, False) for name, sentence in POLICIES.items()),
-        *((f"{COLUMN}{label}", f"Whatever {label} answered", False) for label in dict.fromkeys(columns)),
-        *((name, sentence, True) for name, sentence in PAIR_POLICIES.items()),
+        *((name, TITLES[name], sentence, False) for name, sentence in POLICIES.items()),
+        *((f"{COLUMN}{label}", label, "Whatever it answered", False) for label in dict.fromkeys(columns)),
+        *((name, TITLES[name], sentence, True) for name, sentence in PAIR_POLICIES.items()),
     ]
 
 

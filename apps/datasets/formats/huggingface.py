@@ -128,7 +128,7 @@ def _plain(text: str) -> str:
 FORMAT = Format(
     name="huggingface",
     title="Hugging Face folder",
-    what_for="For `datasets.load_dataset` and the hub: Parquet per split, a card, the manifest, as one .zip.",
+    what_for="For datasets.load_dataset and the hub: Parquet per split, a card, the manifest, as one .zip.",
     suffix=".zip",
     purpose="user_data",
     answers=True,

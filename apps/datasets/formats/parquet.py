@@ -124,7 +124,7 @@ def _write(rows: Iterable[Row], setting: Setting) -> Iterator[bytes]:
 FORMAT = Format(
     name="parquet",
     title="Parquet",
-    what_for="One compact file for pandas, DuckDB, Spark and `datasets`; answers or pairs.",
+    what_for="One compact file for pandas, DuckDB, Spark and datasets; answers or pairs.",
     suffix=".parquet",
     purpose="user_data",
     answers=True,
