@@ -279,6 +279,11 @@ UNFOLD = {
             {
                 "title": "Datasets",
                 "items": [
+                    {
+                        "title": "Datasets",
+                        "icon": "database",
+                        "link": reverse_lazy("admin:datasets_dataset_changelist"),
+                    },
                     {"title": "Exports", "icon": "ios_share", "link": reverse_lazy("admin:datasets_export_changelist")},
                 ],
             },

@@ -32,7 +32,8 @@ def wait_for(job: Import) -> None:
 
 def errors_table(job: Import) -> Table:
     """Its first errors; what they quote of the file is no markup."""
-    table = Table("line", "message", title=f"{job.skipped:,} rows cannot be used", title_justify="left")
+    title = f"{job.skipped:,} row{'s' * (job.skipped != 1)} cannot be used"
+    table = Table("line", "message", title=title, title_justify="left")
     for error in job.errors:
         table.add_row(str(error["line"]), Text(error["message"]))
     return table

@@ -82,6 +82,11 @@ def preview(*, file: File, shape: str = "", mapping: dict[str, str] | None = Non
     return Preview(seen.format, reading.shape, seen.columns, reading.mapping, drafts, errors[:PREVIEW_ROWS])
 
 
+def columns_of(*, file: File) -> list[str]:
+    """What a mapping may name. Raises `DomainError`."""
+    return sample(file).columns
+
+
 def start_import(
     *,
     dataset: Dataset,

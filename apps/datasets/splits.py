@@ -64,7 +64,7 @@ def _checked(shares: Mapping[str, int]) -> dict[str, int]:
         raise DomainError(message, param="shares")
     whole = {part: shares.get(part, 0) for part in Member.Part.values}
     if any(type(share) is not int or not 0 <= share <= 100 for share in whole.values()) or sum(whole.values()) != 100:
-        message = f"Shares are whole numbers of per cent that add up to 100, as {SHARES} do."
+        message = "Shares are whole numbers of per cent that add up to 100, as 80, 10 and 10 do."
         raise DomainError(message, param="shares")
     return whole
 

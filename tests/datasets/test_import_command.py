@@ -56,7 +56,7 @@ def test_it_says_which_rows_are_bad(
     work_on(KIND, keeper)
     with pytest.raises(CommandError, match="is failed: 1 row cannot be used, so nothing was imported"):
         wait_for(job)
-    assert re.search(r"2 │ This line is not valid JSON", capfd.readouterr().err)
+    assert re.search(r"2\s+│ This line is not valid JSON", capfd.readouterr().err)
     job = start(path, "--dataset", "capitals", "--skip-bad")
     work_on(KIND, keeper)
     wait_for(job)
