@@ -5,8 +5,8 @@ import json
 from django.contrib.auth.models import User
 
 from apps.accounts.models import Membership, Project
-from apps.datasets import items
-from apps.datasets.models import Answer, Example, Judge, Judgement, Run
+from apps.datasets import assignments, items, reviews
+from apps.datasets.models import Answer, Example, Judge, Judgement, Preference, Rating, Run
 from tests.browser import cast
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
@@ -21,7 +21,7 @@ TOPICS = ("the tides", "a rainbow", "inflation", "a hash table", "vaccines", "ye
 
 
 def main() -> None:
-    """Two runs: "tutor" with forty examples, and "hostile" with what must stay inert."""
+    """Three runs: "tutor" to be reviewed, "compared" with verdicts, and "hostile" with what must stay inert."""
     cast.main()
     project = Project.objects.get(name=cast.PROJECT)
     for name, role in (
@@ -31,6 +31,7 @@ def main() -> None:
     ):
         make_reviewer(project, name, role)
     tutor(project)
+    compared(project)
     make_run(
         make_version(project, HOSTILE, name="hostile"), {"one": HOSTILE, "two": ["a", "b", "c", "d"]}, name="hostile"
     )
@@ -53,6 +54,33 @@ def tutor(project: Project) -> Run:
     Answer.objects.filter(column__run=run, example__number__in=(3, 8)).update(finish_reason="length")
     _judged(run)
     return run
+
+
+def compared(project: Project) -> Run:
+    """What three reviewers decided, for the page of results."""
+    prompts = [f"Explain {TOPICS[n % 7]} again. ({n + 1})" for n in range(24)]
+    run = make_run(make_version(project, prompts, name="compared"), {each: prompts for each in LABELS}, name="compared")
+    answers = {(each.column.position, each.example.number): each for each in _answers(run)}
+    for who, name in enumerate(("mia", "ben", cast.NAME)):
+        reviewer = user(name)
+        for number in range(1, 25, 1 + who):
+            for position in range(3):
+                value = min(5, 2 + position + (number + who) % 2)
+                Rating.objects.create(answer=answers[position, number], reviewer=reviewer, value=value)
+            left, right = sorted((answers[number % 2, number], answers[2, number]), key=lambda each: each.pk)
+            verdict = ("right", "right", "tie", "left", "right", "neither")[(number + who // 2) % 6]
+            Preference.objects.create(
+                example=left.example, left=left, right=right, reviewer=reviewer, verdict=verdict, blind=number % 2 == 0
+            )
+        assignments.assign(run=run, reviewers=[user("mia"), user("ben")], overlap=2)
+    for number in range(1, 9):
+        reviews.set_state(example=answers[0, number].example, reviewer=user("mia"), state="done")
+    _judged(run)
+    return run
+
+
+def _answers(run: Run) -> list[Answer]:
+    return list(Answer.objects.filter(column__run=run, error="").select_related("column", "example__dataset"))
 
 
 def said(label: str, n: int) -> str | None:
@@ -78,7 +106,7 @@ def _judged(run: Run) -> None:
     judge = Judge.objects.create(
         project=run.project, run=run, model_name="judge", rubric="Is it clear to a child?", total=120
     )
-    answers = list(Answer.objects.filter(column__run=run, error="").select_related("column", "example"))
+    answers = _answers(run)
     Judgement.objects.bulk_create(
         Judgement(
             judge=judge, answer=each, score=2 + each.column.position + each.example.number % 2, reason="It is clear."

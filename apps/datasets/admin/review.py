@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db.models import Avg, Count, F
 from django.http import Http404, HttpRequest, JsonResponse
 from django.template.loader import get_template
 from django.template.response import TemplateResponse
@@ -16,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import DomainError
-from apps.datasets import assignments, matrix
+from apps.datasets import assignments, matrix, statistics
 from apps.datasets.admin import filterbar, progress
 from apps.datasets.admin.asked import refused, run_of
 from apps.datasets.admin.history import history_of
@@ -26,7 +25,7 @@ from apps.datasets.admin.texts import CHUNK_CHARACTERS, Texts
 from apps.datasets.admin.verbs import QUIET, VERBS, Asked, Done, row_of
 from apps.datasets.admin.view import View
 from apps.datasets.filters import Filters
-from apps.datasets.models import Rating, Run
+from apps.datasets.models import Run
 from apps.models.admin.page import PagesAdmin
 
 PAGE_ROWS = 25
@@ -68,7 +67,7 @@ class Review:
             part = {"rows": []} if view.queue else self._part(request, run, view)
         except DomainError as error:
             view, wrong = View(filters=Filters(show="all")), error.message
-            part = {"rows": [], "count": "", "next": "", "previous": ""}
+            part = {"rows": [], "next": "", "previous": ""}
         heads = [] if view.blind else [_head(head, view, columns) for head in columns]
         context = {
             "run": run, "view": view, "heads": heads, "wrong": wrong, **part,
@@ -92,7 +91,7 @@ class Review:
         return JsonResponse({**part, "rows": None, "html": self._html(request, run, view, part["rows"])})
 
     def count(self, request: HttpRequest, pk: int) -> JsonResponse:
-        """How many examples a search finds, which may take longer than to show the first ones."""
+        """How many examples there are, which may take longer than to show the first ones."""
         run = run_of(request, pk)
         try:
             view = self._view(request, run.columns.count())
@@ -103,9 +102,10 @@ class Review:
 
     def means(self, request: HttpRequest, pk: int) -> JsonResponse:
         """Of each column's ratings. Counted apart from the page, which has no need to wait for it."""
-        ratings = Rating.objects.filter(answer__column__run=run_of(request, pk)).order_by()
-        rows = ratings.values(column=F("answer__column__position")).annotate(mean=Avg("value"), ratings=Count("pk"))
-        return JsonResponse({"columns": list(rows)})
+        rated = [each for each in statistics.ratings(run_of(request, pk)) if each.count]
+        return JsonResponse(
+            {"columns": [{"column": each.column, "mean": each.mean, "ratings": each.count} for each in rated]}
+        )
 
     def progress(self, request: HttpRequest, pk: int) -> JsonResponse:
         return JsonResponse(progress.of(run=run_of(request, pk), reviewer=signed_in(request)))
@@ -179,7 +179,6 @@ class Review:
         previous = filterbar.previous(run, view, me, PAGE_ROWS) if view.after else None
         return {
             "rows": self._showing(request, run, view, page.columns).rows(page.rows),
-            "count": "" if view.filters.text else str(matrix.count(run, filters=view.filters, reviewer=me)),
             "next": view.address(after=page.after) if page.after is not None else "",
             "previous": view.address(after=previous) if previous is not None else "",
             "address": view.address(),

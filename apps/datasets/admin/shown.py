@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from apps.datasets import rendering
+from apps.datasets.admin.face import RATINGS, Face, faces_html
 from apps.datasets.admin.view import View
 from apps.datasets.differences import word_diff
 from apps.datasets.matrix import CELL_CHARACTERS
@@ -22,42 +23,6 @@ TURN_CHARACTERS = 4_000  # of an earlier turn, in a row
 VERDICTS = {"left": "A is better", "right": "B is better", "tie": "A tie", "neither": "Both are bad"}
 
 
-def _rating(value: int | None) -> SafeString:
-    """Five buttons; pressed up to none or one of them."""
-    buttons = (
-        f'<button type="button" tabindex="-1" data-rate="{n}" aria-pressed="{"true" if n == value else "false"}"'
-        f' aria-label="Rate {n} of 5">{n}</button>'
-        for n in range(1, 6)
-    )
-    rated = f' data-value="{value}"' if value else ""
-    return mark_safe(f'<span class="rv-rating" role="group" aria-label="Rating"{rated}>{"".join(buttons)}</span>')  # noqa: S308 - numbers only
-
-
-RATINGS = {value: _rating(value) for value in (None, 1, 2, 3, 4, 5)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Face:
-    """One thing that a cell can show: a sample, an edit of it, or what the edit changed."""
-
-    label: str
-    title: str
-    answer: int
-    kind: str  # original, edit, changes
-    html: str
-    error: str = ""
-    figures: str = ""
-    finish: str = ""  # where it is not the usual "stop"
-    rest: int = 0  # characters that are not shown
-    shown: int = 0  # characters that are
-    total: str = ""
-    starred: bool = False
-    star_title: str = ""
-    rating: SafeString = RATINGS[None]
-    score: int | None = None
-    same: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A cell. `current` is the face that is seen first."""
@@ -66,6 +31,7 @@ class Shown:
     label: str
     faces: Sequence[Face]
     current: int
+    inner: SafeString  # the faces as HTML
     baseline: bool = False
 
 
@@ -114,10 +80,7 @@ class Showing:
             return ShownRow(cells=(), **self._about(row))
         voted = pair.verdict(row)
         sides = zip("AB", (pair.left, pair.right), strict=True)
-        cells = [
-            Shown(column=side, label=f"Answer {letter}", faces=[self._plain(sample)], current=0)
-            for side, (letter, sample) in enumerate(sides)
-        ]
+        cells = [self._side(side, letter, sample) for side, (letter, sample) in enumerate(sides)]
         names = [self._labels[column] for column in pair.columns] if voted else []
         return ShownRow(cells=cells, pair=pair, voted=VERDICTS.get(voted, ""), revealed=names, **self._about(row))
 
@@ -161,7 +124,10 @@ class Showing:
                 current = len(faces) if sample.sample == 0 else current
                 faces += self._edited(sample)
         baseline = column == self._baseline
-        return Shown(column=column, label=self._labels[column], faces=faces, current=current, baseline=baseline)
+        return Shown(
+            column=column, label=self._labels[column], faces=faces, current=current, baseline=baseline,
+            inner=faces_html(faces, column=column, current=current),
+        )  # fmt: skip
 
     def _original(self, sample: Sample, several: bool) -> Face:
         number = f" {sample.sample + 1}" if several else ""
@@ -190,9 +156,11 @@ class Showing:
             faces.append(Face(label="Changes", kind="changes", html=rendering.diff_html(changes), **same))
         return faces
 
-    def _plain(self, sample: Sample) -> Face:
+    def _side(self, side: int, letter: str, sample: Sample) -> Shown:
         html = rendering.render(sample.text.text, self._view.render)
-        return Face(label="", title="", answer=0, kind="blind", html=html, **_length(sample.text))
+        face = Face(label="", title="", answer=0, kind="blind", html=html, **_length(sample.text))
+        inner = faces_html([face], column=side, current=0)
+        return Shown(column=side, label=f"Answer {letter}", faces=[face], current=0, inner=inner)
 
     def _cut(self, text: Text) -> Text:
         shorter = len(text.text) > self._longest

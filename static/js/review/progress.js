@@ -27,10 +27,10 @@ export async function showMeans() {
   }
 }
 
-/** A search is counted after its first rows are shown. */
+/** Of the examples that the filters leave. */
 export async function showCount() {
   const place = document.getElementById("count");
-  if (place.textContent.trim() || setup().queue) return;
+  if (setup().queue) return;
   const { count } = await read("count/").catch(() => ({ count: "" }));
-  if (count) place.textContent = `${count} examples`;
+  if (count) place.textContent = count === "1" ? "1 example" : `${count} examples`;
 }
