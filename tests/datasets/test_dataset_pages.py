@@ -26,7 +26,7 @@ LIST = "/admin/datasets/dataset/"
 HOSTILE = "<script>alert(1)</script>\u202egpj.exe\x1b[31m {{ 7 * 7 }}"
 
 
-def signed_in(user: User) -> Any:
+def signed_in(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
