@@ -7,7 +7,7 @@ import psycopg
 from django.db import connection
 
 from apps.datasets import items
-from apps.datasets.models import Answer, Column
+from apps.datasets.models import Column
 
 _FIELDS = {
     "example_id": "bigint", "sample": "int", "text": "text", "error": "text", "finish_reason": "text",
@@ -25,6 +25,11 @@ ON CONFLICT (column_id, example_id, sample) WHERE edit_of_id IS NULL DO UPDATE S
     created_at = now()
 WHERE a.error <> ''
 """  # noqa: S608 - constants only
+
+_KNOWN = """
+SELECT example_id, error FROM datasets_answer
+WHERE column_id = %s AND example_id = ANY(%s) AND sample = 0 AND edit_of_id IS NULL
+"""
 
 _FAIL_MISSING = """
 INSERT INTO datasets_answer (column_id, example_id, sample, text, error, finish_reason, input_tokens, output_tokens,
@@ -84,8 +89,9 @@ def fail_missing(column: Column, first: int, last: int, error: str) -> int:
 
 def _known(column: Column, rows: Sequence[Row]) -> dict[int, str]:
     """Example -> its error, "" for an answer; those that have neither are missing."""
-    found = Answer.objects.filter(column=column, example__in={row.example_id for row in rows}, sample=0, edit_of=None)
-    return dict(found.values_list("example_id", "error"))
+    with connection.cursor() as cursor:
+        cursor.execute(_KNOWN, (column.pk, list({row.example_id for row in rows})))
+        return dict(cursor.fetchall())
 
 
 def _add(column: Column, answered: int, failed: int) -> None:

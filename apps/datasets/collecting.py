@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce
 from apps.batches.models import Batch
 from apps.core import leases
 from apps.datasets import answers, completions, items, judging, runs
-from apps.datasets.models import Column, Item, Run, RunBatch
+from apps.datasets.models import Column, Run, RunBatch
 from apps.events import progress
 from apps.events.services import announce
 
@@ -60,6 +60,8 @@ WHERE r.batch_id = %(batch)s AND r.line > %(after)s AND NOT EXISTS (
 )
 ORDER BY r.line LIMIT %(chunk)s
 """  # noqa: S608 - constants only
+
+_EXAMPLES = "SELECT number, example_id FROM datasets_item WHERE run_id = %s AND number = ANY(%s)"
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +130,9 @@ def _take_over(batch: RunBatch, run: Run, results: Sequence[Result]) -> None:
 
 
 def _answers_of(run: Run, results: Sequence[Result]) -> list[answers.Row]:
-    rows = Item.objects.filter(run=run, number__in=[result.number for result in results])
-    examples = dict(rows.values_list("number", "example_id"))
+    with connection.cursor() as cursor:
+        cursor.execute(_EXAMPLES, (run.pk, [result.number for result in results]))
+        examples = dict(cursor.fetchall())
     known = [(examples[result.number], result) for result in results if result.number in examples]
     return [row for example, result in known for row in _rows(example, result)]
 
@@ -173,6 +176,7 @@ def _error(result: Result) -> str:
 
 def _settle(batch: RunBatch, run: Run) -> None:
     """Everything that ended is taken over, whatever never ended says why, and the counts are exact."""
+    _join_by_hashing()
     if batch.column is not None:
         _reconcile(batch, run, _MISSED_ANSWERS, {"run": run.pk, "column": batch.column_id})
         answers.fail_missing(batch.column, batch.first, batch.last, _why_missing(batch.batch))
@@ -192,6 +196,12 @@ def _reconcile(batch: RunBatch, run: Run, missed: str, owner: dict[str, int | No
         log.info("%s: %s results had committed late", batch.batch.uid, len(results))
         _take_over(batch, run, results)
         results = _read(missed, batch=batch.batch_id, after=results[-1].line, **owner)
+
+
+def _join_by_hashing() -> None:
+    """For the rest of the transaction: nested loops are quadratic where statistics lag behind a new batch."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off")
 
 
 def _is_complete(run: Run) -> bool:

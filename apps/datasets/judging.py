@@ -55,7 +55,7 @@ RETURNING answer_id, score IS NOT NULL
 """
 
 _SAID = re.compile(
-    r"(?:score|rating)\W{0,6}(?:(?:is|of)\s+)?[\"'*]*([1-5])(?:\.0+)?[\"'*]*"
+    r"(?:score|rating)[\s:=\"'*_`]{0,6}(?:(?:is|of)\s+)?[\"'*]*([1-5])(?:\.0+)?[\"'*]*"
     r"(?:\s*(?:/|out\s+of)\s*5\b)?(?!\s*(?:/|out\s+of|-|\N{EN DASH}|to)\s*\d)(?![\d.]*\d)",
     re.IGNORECASE,
 )
@@ -119,6 +119,7 @@ def cancel_judge(*, judge: Judge) -> bool:
         stopped += runs.cancel_batches(RunBatch.objects.filter(judge=judge, settled=False))
         if stopped:
             hint(judge)
+    judge.refresh_from_db()
     return bool(stopped)
 
 

@@ -1,5 +1,6 @@
 """What a run, or a judge, may ask of its models: sampling parameters, checked before anything is made."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ WHOLE_NUMBERS = {
     "top_k": (-1, 1_000_000),
     "seed": (-(2**63), 2**63 - 1),
 }
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it; PostgreSQL takes none
 OBJECTS = ("response_format", "chat_template_kwargs")
 NAMES = (*NUMBERS, *WHOLE_NUMBERS, "stop", "system", *OBJECTS)
 
@@ -63,7 +65,7 @@ def parse(pairs: list[str]) -> dict[str, Any]:
 def _check(name: str, value: Any) -> None:
     if name in NUMBERS or name in WHOLE_NUMBERS:
         _check_number(name, value)
-    elif name == "system" and not (isinstance(value, str) and len(value) <= SYSTEM_CHARACTERS and "\0" not in value):
+    elif name == "system" and not (isinstance(value, str) and len(value) <= SYSTEM_CHARACTERS and _storable(value)):
         raise _bad(name, f"must be a text of at most {SYSTEM_CHARACTERS:,} characters")
     elif name in OBJECTS and not isinstance(value, dict):
         raise _bad(name, "must be an object")
@@ -82,11 +84,20 @@ def _check_as_engine(checked: dict[str, Any]) -> None:
     """The bounds of every request: lengths of lists, sizes of grammars."""
     body = {name: value for name, value in checked.items() if name != "system"}
     try:
-        sampling.check(msgspec.json.encode({"model": "any", "messages": [], **body}), "/v1/chat/completions")
+        encoded = msgspec.json.encode({"model": "any", "messages": [], **body})
+        if NUL.search(encoded):
+            raise DomainError("The parameters must not hold NUL characters.", param="parameters")
+        sampling.check(encoded, "/v1/chat/completions")
     except sampling.Refused as error:
         raise DomainError(str(error), param=f"parameters.{error.field}" if error.field else "parameters") from error
-    except (TypeError, ValueError, RecursionError) as error:
+    except DomainError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DomainError("The parameters cannot be written as JSON.", param="parameters") from error
+
+
+def _storable(text: str) -> bool:
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _bad(name: str, what: str) -> DomainError:

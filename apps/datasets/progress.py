@@ -123,6 +123,7 @@ def _column_snapshot(run: Run, column: Column, batches: list[Any]) -> Snapshot:
         "id": column.pk,
         "label": column.label,
         "model": column.model_name,
+        "revision": column.revision,
         "status": status,
         "status_label": LABELS[status],
         "final": not column.due and all(batch.settled for batch in batches),

@@ -11,6 +11,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
+from django.db.models import Model as Row
 
 from apps.accounts.models import ApiKey, Project
 from apps.batches.models import Batch
@@ -19,7 +20,22 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import items
 from apps.datasets import parameters as sampling
-from apps.datasets.models import Column, Dataset, Member, Run, RunBatch, Split, Star, Version
+from apps.datasets.models import (
+    Answer,
+    Assignment,
+    Column,
+    Dataset,
+    Item,
+    Judgement,
+    Member,
+    Preference,
+    Rating,
+    Run,
+    RunBatch,
+    Split,
+    Star,
+    Version,
+)
 from apps.datasets.requests import URL
 from apps.events import progress
 from apps.models.models import Model
@@ -40,20 +56,20 @@ WHERE e.dataset_id = %(dataset)s AND e.added_in <= %(version)s
 ORDER BY e.number
 """
 
-_ANSWERS = "SELECT a.id FROM datasets_answer a JOIN datasets_column c ON c.id = a.column_id WHERE c.run_id = %(run)s"
-
-# What hangs on a run, in an order that leaves nothing without what it names; Django would load every answer for that.
-_DELETIONS = {
-    "datasets_judgement answer_id": _ANSWERS,
-    "datasets_preference left_id": _ANSWERS,
-    "datasets_preference right_id": _ANSWERS,
-    "datasets_rating answer_id": _ANSWERS,
-    "datasets_star answer_id": _ANSWERS,
-    "datasets_answer edit_of_id": _ANSWERS,
-    "datasets_answer column_id": "SELECT id FROM datasets_column WHERE run_id = %(run)s",
-    "datasets_item run_id": "SELECT %(run)s",
-    "datasets_assignment run_id": "SELECT %(run)s",
-}
+# What hangs on a run; what points to a row comes before the row. Django itself would read every answer first.
+_PARTS: tuple[tuple[type[Row], str], ...] = (
+    (Judgement, "answer__column__run"),
+    (Judgement, "judge__run"),
+    (Preference, "left__column__run"),
+    (Preference, "right__column__run"),
+    (Rating, "answer__column__run"),
+    (Star, "answer__column__run"),
+    (Answer, "column__run"),
+    (Item, "run"),
+    (Assignment, "run"),
+    (RunBatch, "column__run"),
+    (RunBatch, "judge__run"),
+)
 
 
 def start_run(  # noqa: PLR0913 - keywords only: what a run is made of
@@ -142,13 +158,12 @@ def cancel_run(*, run: Run) -> bool:
 
 def delete_run(*, run: Run) -> None:
     """Stop it and forget its answers, with the stars and ratings that they have. Files of its batches expire."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic():
         Run.objects.select_for_update().filter(pk=run.pk).first()  # whoever takes over answers is done, or waits
         cancel_run(run=run)
         starred = list(Star.objects.filter(answer__column__run=run).values_list("example_id", flat=True))
-        for target, chosen in _DELETIONS.items():
-            table, column = target.split()
-            cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({chosen})", {"run": run.pk})  # noqa: S608 - constants
+        for model, way in _PARTS:
+            model._default_manager.filter(**{way: run})._raw_delete("default")
         run.delete()
         items.refresh_reviews(starred)
 
