@@ -57,7 +57,6 @@ def _value(labels: Labels, distance: str, value: Callable[[AnnotationTask], floa
 
 
 if __name__ == "__main__":
-    found = [
-        coefficients([tuple(label) for label in task["labels"]], task["distance"]) for task in json.load(sys.stdin)
-    ]
+    tasks = json.load(sys.stdin)
+    found = [coefficients([tuple(label) for label in task["labels"]], task["distance"]) for task in tasks]
     json.dump(found, sys.stdout)

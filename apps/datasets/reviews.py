@@ -37,9 +37,16 @@ def star(*, answer: Answer, reviewer: User) -> Change | None:
     return _decide(decision, reviewer, {"answer": answer.pk, "reviewer": reviewer.pk})
 
 
-def unstar(*, example: Example, reviewer: User) -> Change | None:
-    """Take the example's star away, whoever gave it; the reviewer's own where each reviewer has one."""
-    return _decide(_star_of(example, reviewer), reviewer, None)
+def unstar(*, example: Example, reviewer: User, answer: Answer | None = None) -> Change | None:
+    """Take the example's star away, whoever gave it; the reviewer's own where each reviewer has one.
+
+    Given an answer, only if that is the one which has it.
+    """
+    decision = _star_of(example, reviewer)
+    before = decision.read() if answer else None
+    if answer and (before is None or before["answer"] != answer.pk):
+        return None
+    return _decide(decision, reviewer, None)
 
 
 def rate(*, answer: Answer, reviewer: User, value: int | None) -> Change | None:

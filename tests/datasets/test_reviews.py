@@ -341,13 +341,14 @@ def test_it_survives_odd_texts(run: Run, mia: User) -> None:
 
 def test_a_decision_costs_few_queries(run: Run, mia: User, django_assert_max_num_queries: Any) -> None:
     subject, other = answer(run, 1, 0), answer(run, 1, 1)
-    for verb in (
+    verbs: list[Any] = [
         lambda: reviews.star(answer=subject, reviewer=mia),
         lambda: reviews.rate(answer=subject, reviewer=mia, value=3),
         lambda: reviews.edit(answer=subject, reviewer=mia, text="Better"),
         lambda: reviews.prefer(left=subject, right=other, reviewer=mia, verdict="left"),
         lambda: reviews.note(example=subject.example, reviewer=mia, text="Good."),
         lambda: reviews.undo(reviewer=mia, dataset=run.dataset),
-    ):
+    ]
+    for verb in verbs:
         with django_assert_max_num_queries(15):  # begin, commit and savepoints included
             verb()
