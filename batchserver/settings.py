@@ -284,6 +284,7 @@ UNFOLD = {
                         "icon": "database",
                         "link": reverse_lazy("admin:datasets_dataset_changelist"),
                     },
+                    {"title": "Runs", "icon": "grid_on", "link": reverse_lazy("admin:datasets_run_changelist")},
                     {"title": "Exports", "icon": "ios_share", "link": reverse_lazy("admin:datasets_export_changelist")},
                 ],
             },

@@ -175,7 +175,7 @@ def _status(due: bool, batches: list[Any], answered: int) -> str:
         return next((status for status in order if status in states), "finalizing")
     if due:
         return QUEUED
-    if not batches or batches[-1].batch.status == Batch.Status.CANCELLED:
+    if batches[-1].batch.status == Batch.Status.CANCELLED if batches else not answered:
         return CANCELLED
     return COMPLETED if answered else FAILED
 
