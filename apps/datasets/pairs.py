@@ -28,16 +28,21 @@ class Pair:
 
     def verdict(self, row: Row) -> str:
         """The reviewer's, as seen on these sides; empty when there is none."""
-        ids = sorted((self.left.answer, self.right.answer))
-        found = next((each.verdict for each in row.preferences if [each.left, each.right] == ids), "")
+        ids = _ids(self.left, self.right)
+        found = next((each.verdict for each in row.preferences if (each.left, each.right) == ids), "")
         return found if self.left.answer == ids[0] else MIRRORED.get(found, found)
 
 
 def pair_of(row: Row, reviewer: User) -> Pair | None:
-    """None where fewer than two columns have answered. Pairs that say the same are left out, if others are there."""
+    """None where fewer than two columns have answered.
+
+    Pairs that say the same, and those that the reviewer judged with open eyes, are left out if others are there.
+    """
     answered = [(cell.column, cell.samples[0]) for cell in row.cells if cell.samples and not cell.samples[0].error]
     pairs = list(combinations(answered, 2))
     pairs = [pair for pair in pairs if pair[0][1].text != pair[1][1].text] or pairs
+    known = {(each.left, each.right) for each in row.preferences if not each.blind}
+    pairs = [pair for pair in pairs if _ids(pair[0][1], pair[1][1]) not in known] or pairs
     if not pairs:
         return None
     chance = int.from_bytes(salted_hmac("datasets.pairs", f"{reviewer.pk}:{row.example}", algorithm="sha256").digest())
@@ -51,6 +56,11 @@ def check_mark(pair: Pair | None, mark: str) -> Pair:
     if pair is None or not constant_time_compare(pair.mark, mark):
         raise Conflict("These answers have changed since you saw them. Load the page again, and vote on what it shows.")
     return pair
+
+
+def _ids(one: Sample, other: Sample) -> tuple[int, int]:
+    """In the order in which preferences keep them."""
+    return min(one.answer, other.answer), max(one.answer, other.answer)
 
 
 def _mark(left: Sample, right: Sample) -> str:

@@ -59,7 +59,7 @@ def tutor(project: Project) -> Run:
 def compared(project: Project) -> Run:
     """What three reviewers decided, for the page of results."""
     prompts = [f"Explain {TOPICS[n % 7]} again. ({n + 1})" for n in range(24)]
-    run = make_run(make_version(project, prompts, name="compared"), {each: prompts for each in LABELS}, name="compared")
+    run = make_run(make_version(project, prompts, name="compared"), dict.fromkeys(LABELS, prompts), name="compared")
     answers = {(each.column.position, each.example.number): each for each in _answers(run)}
     for who, name in enumerate(("mia", "ben", cast.NAME)):
         reviewer = user(name)
