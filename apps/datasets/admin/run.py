@@ -26,11 +26,9 @@ class RunList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """With the progress of the runs on this page, in a constant number of queries."""
         super().get_results(request)
-        found = list(self.result_list)
-        progress = run_page.progress_of(found)
-        for run in found:
+        progress = run_page.progress_of(list(self.result_list))
+        for run in self.result_list:
             run.shown = progress[run.pk]
-        self.result_list = found
 
 
 @admin.register(Run)
