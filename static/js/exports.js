@@ -49,6 +49,7 @@ function start(form) {
   form.addEventListener("change", (event) => {
     if (event.target.matches("[data-reload]")) {
       const query = chosen(form);
+      query.delete("answers"); // what is usual depends on the run
       if (event.target.name === "dataset") for (const name of ["run", "split", "part"]) query.delete(name);
       location.search = query;
     } else changed();

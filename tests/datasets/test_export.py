@@ -1,9 +1,11 @@
 """An export writes the chosen answers, and says how they were chosen."""
 
 import json
+import tomllib
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from apps.accounts.models import Project
 from apps.batches.models import File
@@ -13,6 +15,7 @@ from apps.datasets import items
 from apps.datasets.exporting import KIND
 from apps.datasets.exports import cancel_export, delete_export, start_export
 from apps.datasets.filters import Filters
+from apps.datasets.manifest import VERSION
 from apps.datasets.models import Answer, Dataset, Example, Export, Preference, Rating, Review, Run, Star, Version
 from apps.events.models import Event
 from tests.datasets.cast import make_reviewer, make_run, make_version, messages_of
@@ -31,6 +34,10 @@ def test_it_works(project: Project) -> None:
     assert export.file.purpose == File.Purpose.FINE_TUNE
     assert export.file.filename == "capitals-v1-chat.jsonl"
     assert Event.objects.filter(type="export.completed", data={"id": export.uid}).exists()
+
+
+def test_the_manifest_names_the_version_of_the_product() -> None:
+    assert tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 def test_the_manifest_says_how_rows_were_chosen(project: Project) -> None:

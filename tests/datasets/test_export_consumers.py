@@ -119,6 +119,7 @@ def saved(export: Export, folder: Path) -> Path:
 
 def read(paths: list[Path], folder: Path) -> list[Any]:
     """What the consumers' interpreter saw in each, by the parts of the split."""
+    assert PYTHON.exists(), "Make it first: make var/venv/consumers/.installed"
     offline = {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(
         [PYTHON, "-m", "tests.datasets.consumers.read_export", *paths], cwd=settings.BASE_DIR,
