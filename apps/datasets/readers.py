@@ -104,7 +104,7 @@ def read_csv(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
             continue
         line, fields = row
         if len(fields) != len(header):
-            yield Flaw(line, f"This row has {len(fields):,} fields, the header has {len(header):,}.")
+            yield Flaw(line, f"This row has {_fields(len(fields))}, the header has {_fields(len(header))}.")
         elif any("\0" in field for field in fields):
             yield Flaw(line, "This row holds a NUL character.")
         else:
@@ -262,6 +262,10 @@ def _header(row: tuple[int, list[str]] | Flaw | None) -> list[str]:
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise DomainError(f"Two columns are called {twice[:60]!r}: rename one of them.", param="file")
     return header
+
+
+def _fields(count: int) -> str:
+    return f"{count:,} field{'s' * (count != 1)}"
 
 
 def _delimiter(line: str) -> str:

@@ -8,6 +8,7 @@ from django.db import transaction
 from apps.core import leases
 from apps.core.errors import DomainError
 from apps.datasets.jobs import AnyJob, Cancelled, Kind, Work
+from apps.events import progress
 
 
 class Staged(Kind[AnyJob], Generic[AnyJob]):
@@ -33,8 +34,13 @@ class Staged(Kind[AnyJob], Generic[AnyJob]):
         try:
             self._perform_staged(work)
         except (Cancelled, DomainError):
+            self._say(work, "It stops; what it wrote is being deleted.")
             self._clear(work)
             raise
+
+    def _say(self, work: Work[AnyJob], message: str) -> None:
+        self.model._default_manager.filter(pk=work.job.pk, status__in=self.model.GOING).update(message=message)
+        progress.hint(self.topic, work.job.uid)
 
     def _clear(self, work: Work[AnyJob]) -> None:
         with transaction.atomic():

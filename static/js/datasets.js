@@ -15,6 +15,7 @@ document.addEventListener("progress", (event) => {
   const amount = topic === "import" ? size : (count) => count.toLocaleString();
   const show = (name, text) => { for (const field of root.querySelectorAll(`[data-field="${name}"]`)) field.textContent = text; };
   show("status", progress.status);
+  show("message", progress.message);
   show("amount", progress.total ? `${amount(progress.completed)} of ${amount(progress.total)}` : "");
   for (const bar of root.querySelectorAll("[data-bar=completed]")) bar.style.width = `${progress.total ? (100 * progress.completed) / progress.total : 0}%`;
   root.dataset.status = progress.status;

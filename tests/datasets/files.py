@@ -12,7 +12,7 @@ from apps.batches.services import create_file
 from apps.core.leases import Keeper
 from apps.datasets.models import Job
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 def upload(project: Project, content: bytes | str, name: str = "rows.jsonl", purpose: str = "user_data") -> File:

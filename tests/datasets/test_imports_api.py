@@ -50,7 +50,7 @@ def test_a_preview_shows_what_would_come_of_it(api: APIClient, dataset: Dataset)
     assert (seen["format"], seen["shape"], seen["columns"]) == ("csv", "columns", ["question", "level"])
     assert seen["mapping"] == {"prompt": "{{ question }}"}
     assert [draft["prompt"] for draft in seen["examples"]] == [f"Q {n}?" for n in range(5)]
-    assert seen["errors"] == [{"line": 11, "message": "This row has 1 fields, the header has 2."}]
+    assert seen["errors"] == [{"line": 11, "message": "This row has 1 field, the header has 2 fields."}]
     mapping = {"prompt": "{{ question|upper }}", "system": "Level {{ level }}", "key": "{{ level }}"}
     seen = post(api, dataset, "imports/preview", {"file_id": file.uid, "mapping": mapping}).json()
     assert seen["examples"][1]["messages"] == [

@@ -142,8 +142,8 @@ def test_what_looks_like_a_formula_is_a_text() -> None:
 @pytest.mark.parametrize(
     ("content", "line", "says"),
     [
-        ("a,b\n1\n", 2, "This row has 1 fields, the header has 2."),
-        ("a,b\n1,2,3\n", 2, "This row has 3 fields, the header has 2."),
+        ("a,b\n1\n", 2, "This row has 1 field, the header has 2 fields."),
+        ("a,b\n1,2,3\n", 2, "This row has 3 fields, the header has 2 fields."),
         ('a,b\n"x"y,2\n', 2, "This row is not valid CSV"),
         ("a,b\n1,\0\n", 2, "This row holds a NUL character."),
     ],
