@@ -34,7 +34,7 @@ class Source:
     def done(self) -> int:
         """Bytes of `size` that were read; of Parquet, in proportion to the rows."""
         if self._parquet is None:
-            return self._content.tell()
+            return int(self._content.tell())
         return self.size * self._parquet.done // max(self._parquet.total, 1)
 
     def rows(self) -> Iterator[Row | Flaw]:
