@@ -55,6 +55,7 @@ function show(root, progress) {
   fill(overall, "tokens_per_second", progress.tokens_per_second.toLocaleString());
   fill(overall, "eta", progress.final ? "" : left(progress.eta_seconds));
   root.dataset.status = progress.status;
+  if (progress.completed) for (const link of root.querySelectorAll("[data-answered]")) link.hidden = false;
 }
 
 // What somebody has begun to write must not be lost to a fresh page.

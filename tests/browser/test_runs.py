@@ -80,6 +80,7 @@ def test_it_works(page: Page) -> None:
     answered = column.locator("[data-field=answered]")
     expect(answered).not_to_have_text("0")
     expect(column).to_have_attribute("data-status", "in_progress")
+    expect(page.get_by_role("link", name="Review")).to_be_visible()
     shoot(page, "run-going")
     page.goto("/admin/datasets/run/")
     shoot(page, "run-list")
