@@ -304,6 +304,9 @@ def test_hostile_texts_do_nothing(page: Page) -> None:
     page.keyboard.press("Escape")
     press(page, "e", "Control+Enter", "j", "j", "j")
     at(page, 4)
+    long = selected(page).locator(".rv-prompt")
+    long.get_by_role("button", name="show all", exact=True).click()
+    expect(long.locator(".rv-text")).to_have_attribute("data-opened", "")
     more = selected(page).locator(".rv-cell .rv-rest").first
     expect(more).to_have_text("Show all 200,000 characters")
     more.click()

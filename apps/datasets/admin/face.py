@@ -69,7 +69,7 @@ def _face(face: Face, column: int, hidden: bool) -> str:
     attributes = own + "".join(f" {name}" for name, is_so in marks.items() if is_so)
     return (
         f'<div class="rv-face" data-kind="{face.kind}"{attributes}>{_acts(face) if face.answer else ""}'
-        f'<div class="rv-text" dir="auto">{_text(face)}{_rest(face, column)}</div>{_figures(face)}</div>'
+        f'<div class="rv-text" dir="auto">{_text(face)}</div>{_rest(face, column)}{_figures(face)}</div>'
     )
 
 

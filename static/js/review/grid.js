@@ -62,11 +62,31 @@ export function turnFace(by) {
   showFace(of, (faces.findIndex((each) => !each.hidden) + by + faces.length) % faces.length);
 }
 
-/** Texts that are longer than their rows fade out at the end. */
+/** Texts that are longer than their rows fade out at the end, and have a button that opens them. */
 export function fade() {
   const texts = [...document.querySelectorAll("#rows .rv-text:not([data-opened])")];
   const over = texts.map((each) => each.scrollHeight > each.clientHeight + 2);
-  texts.forEach((each, at) => each.toggleAttribute("data-over", over[at]));
+  texts.forEach((each, at) => {
+    each.toggleAttribute("data-over", over[at]);
+    opener(each, over[at]);
+  });
+}
+
+/** In a line that is there anyway, so that nothing moves. */
+function opener(text, wanted) {
+  const line = text.closest(".rv-face")?.querySelector(".rv-figures") ?? text.closest(".rv-prompt")?.querySelector(".rv-meta");
+  const there = line?.querySelector("[data-open]");
+  if (wanted && line && !there) {
+    line.append(Object.assign(document.createElement("button"), { type: "button", className: "rv-open", tabIndex: -1, textContent: "show all" }));
+    line.lastChild.toggleAttribute("data-open", true);
+  } else if (!wanted) there?.remove();
+}
+
+export function openText(button) {
+  const text = button.closest(".rv-face, .rv-prompt").querySelector(".rv-text");
+  text.toggleAttribute("data-opened", true);
+  text.removeAttribute("data-over");
+  button.remove();
 }
 
 /** Put the server's row in the place of the one that is shown. Faces that were chosen, and texts that were opened, stay. */

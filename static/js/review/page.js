@@ -1,6 +1,6 @@
 // The review page: who listens to what.
 
-import { cells, fade, row, rows, rowOf, select, showFace } from "./grid.js";
+import { cells, fade, openText, row, rows, rowOf, select, showFace } from "./grid.js";
 import { rate, star } from "./decide.js";
 import { close, details, detailsOpen, fill } from "./details.js";
 import { click, nameSides, press } from "./keys.js";
@@ -23,6 +23,8 @@ document.addEventListener("click", (event) => {
   const key = target.closest("[data-key], [data-act]");
   if (key) return click(key);
   if (target.closest("[data-close]")) return close();
+  const opening = target.closest("[data-open]");
+  if (opening) return openText(opening);
   const rest = target.closest("[data-rest]");
   if (rest) return more(rest);
   return chosen ? decideHere(event, target) : followLink(event, target);

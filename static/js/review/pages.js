@@ -121,14 +121,14 @@ export function nextOfQueue() {
 
 /** A piece more of a text that was cut. */
 export async function more(button) {
-  const text = button.closest(".rv-text, .rv-turn");
+  const text = button.previousElementSibling;
   const of = button.closest("[data-number], [data-example]");
   const number = of.dataset.number ?? of.dataset.example;
   button.disabled = true;
   try {
     const asked = Object.fromEntries(new URLSearchParams(button.dataset.rest));
     const piece = await read(`text/${number}/`, { ...asked, from: button.dataset.from });
-    button.before(document.createTextNode(piece.text));
+    text.append(piece.text);
     text.toggleAttribute("data-opened", true);
     if (piece.next === null) return button.remove();
     button.dataset.from = piece.next;
