@@ -182,10 +182,11 @@ class Filters:
         if column is None:
             raise DomainError(f"The run has no column {self.column}; it has {len(columns)}, from 0.", param="column")
         answers = Answer.objects.filter(column=column, example=OuterRef("example"))
+        models = answers.filter(edit_of=None)  # of which there is an index by column and example
         if self.column_is == "failed":
-            return items.filter(Exists(answers.exclude(error="")), failed__gt=0)
+            return items.filter(Exists(models.exclude(error="")), failed__gt=0)
         if self.column_is == "missing":
-            return items.filter(~Exists(answers), answered__lt=len(columns))
+            return items.filter(~Exists(models), answered__lt=len(columns))
         if self.column_is == "edited":
             return items.filter(Exists(answers.exclude(edit_of=None)), edited=True)
         sized = answers.filter(error="").annotate(size=Length("text"))
