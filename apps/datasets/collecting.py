@@ -18,9 +18,8 @@ from django.db.models.functions import Coalesce
 from apps.batches.models import Batch
 from apps.core import leases
 from apps.datasets import answers, completions, items, judging, runs
-from apps.datasets.models import Column, Run, RunBatch
+from apps.datasets.models import Run, RunBatch
 from apps.events import progress
-from apps.events.services import announce
 
 CHUNK = 2_000  # results
 CHUNK_BYTES = 64 * 1024**2  # of their bodies, as the database stores them
@@ -186,8 +185,8 @@ def _settle(batch: RunBatch, run: Run) -> None:
     RunBatch.objects.filter(pk=batch.pk).update(settled=True)
     if batch.judge is not None:
         judging.settle(batch.judge)
-    elif _is_complete(run):
-        announce(type="run.completed", project=run.project, data={"id": run.uid})
+    else:
+        runs.tell_if_complete(run)
 
 
 def _reconcile(batch: RunBatch, run: Run, missed: str, owner: dict[str, int | None]) -> None:
@@ -202,11 +201,6 @@ def _join_by_hashing() -> None:
     """For the rest of the transaction: nested loops are quadratic where statistics lag behind a new batch."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_nestloop = off")
-
-
-def _is_complete(run: Run) -> bool:
-    open_ = RunBatch.objects.filter(column__run=run, settled=False).exists()
-    return not open_ and not Column.objects.filter(run=run, due=True).exists()
 
 
 def _why_missing(batch: Batch) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Avg, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Length
 
 from apps.datasets.models import Column, Example, Member, Split, Version
@@ -14,6 +14,7 @@ from apps.models.models import Benchmark, Model, Timing
 
 CHARACTERS_PER_TOKEN = 4.0  # of English text, before anything was measured
 OUTPUT_TOKENS = 256  # of an answer that nothing bounds, before anything was measured
+SAMPLE_EXAMPLES = 20_000  # whose lengths stand for all
 SAMPLE = 1_000  # answers of an earlier run that are looked at
 
 _MEASURED = """
@@ -91,8 +92,8 @@ def estimate(
     """`parameters` as `parameters.check` returns them. Two queries, and four a model."""
     examples = _examples(version, split, part)
     items = examples.count()
-    characters = examples.aggregate(sum=Sum(Length("messages")))["sum"] or 0
-    characters += items * len(parameters.get("system", ""))
+    average = examples.order_by("number")[:SAMPLE_EXAMPLES].aggregate(average=Avg(Length("messages")))["average"] or 0
+    characters = round(items * (average + len(parameters.get("system", ""))))
     told = [_estimate(model, items, characters, parameters, samples) for model in models]
     return Estimate(items, samples, told, settings.CURRENCY)
 

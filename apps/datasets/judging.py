@@ -31,6 +31,7 @@ RUBRIC_CHARACTERS = 20_000
 SCORES = range(1, 6)
 FETCH = 50  # rows in memory at a time
 READ_CHARACTERS = 20_000  # of a judge's answer, from its end
+LOOKED_AT = 100  # braces that may begin an object
 REASON_CHARACTERS = 2_000
 NO_SCORE = "No score could be read: "
 
@@ -221,9 +222,11 @@ def _conversation(messages: str) -> str:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object within a text, fenced or not."""
+    """The JSON objects within a text, fenced or not."""
     decoder, at = json.JSONDecoder(), text.find("{")
-    while at >= 0:
+    for _ in range(LOOKED_AT):
+        if at < 0:
+            return
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):

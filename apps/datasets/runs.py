@@ -38,6 +38,7 @@ from apps.datasets.models import (
 )
 from apps.datasets.requests import URL
 from apps.events import progress
+from apps.events.services import announce
 from apps.models.models import Model
 
 TOPIC = "run"
@@ -166,6 +167,14 @@ def delete_run(*, run: Run) -> None:
             model._default_manager.filter(**{way: run})._raw_delete("default")
         run.delete()
         items.refresh_reviews(starred)
+
+
+def tell_if_complete(run: Run) -> None:
+    """Announce it, in the caller's transaction, once the last of its columns has ended."""
+    Run.objects.select_for_update(no_key=True).filter(pk=run.pk).first()  # two that end at once see each other
+    open_ = unsettled(RunBatch.objects.filter(column__run=run)).exists()
+    if not open_ and not run.columns.filter(due=True).exists():
+        announce(type="run.completed", project=run.project, data={"id": run.uid})
 
 
 def unsettled(batches: QuerySet[RunBatch]) -> QuerySet[RunBatch]:

@@ -124,6 +124,8 @@ def _send_column(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
         sending.create_batches(column=column)
         for number in sending.too_long:
             answers.fail_missing(column, number, number, TOO_LONG.format(settings.BATCH_LINE_MAX_BYTES))
+        if not sending.sent:
+            runs.tell_if_complete(run)
 
     if column.model is None:
         _refuse(column, "The model was deleted before it was asked.")
@@ -181,6 +183,7 @@ def _refuse(column: Column, why: str) -> None:
     with transaction.atomic():
         if Column.objects.filter(pk=column.pk, due=True).update(due=False):
             answers.fail_missing(column, 0, 2**31 - 1, why)
+            runs.tell_if_complete(column.run)
 
 
 column_crew = Crew("column", _send_column)

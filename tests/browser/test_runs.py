@@ -98,6 +98,7 @@ def test_it_works(page: Page) -> None:
     expect(page.locator("[data-judge][data-status=failed], [data-judge][data-status=completed]")).to_be_visible(
         timeout=90_000
     )
+    page.wait_for_function("!document.querySelector('[data-watch]')")  # a fresh page, once all has ended
     shoot(page, "run-judged")
 
 

@@ -1,6 +1,8 @@
 """Taking results over into answers: live, completely, once; whatever dies in between."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from apps.models.models import Model
 from tests.datasets import batchwork
 from tests.datasets.batchwork import completion, refusal, start
 from tests.datasets.cast import make_reviewer, make_version
+from tests.stack.live import REPOSITORY
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -215,7 +218,7 @@ def test_it_survives_being_killed_between_and_within_chunks(
     batchwork.send(keeper)
     batchwork.answer(batchwork.waiting(), lambda r: refusal() if r.custom_id == "2" else batchwork.echo(r))
     batchwork.end(keeper)
-    for victim in ("items.refresh_answers", "answers.fail_missing", "items.refresh_columns", "collecting.announce"):
+    for victim in ("items.refresh_answers", "answers.fail_missing", "items.refresh_columns", "runs.announce"):
         with monkeypatch.context() as patch:
             patch.setattr(f"apps.datasets.{victim}", _die)
             with pytest.raises(KeyboardInterrupt):
@@ -231,6 +234,44 @@ def test_it_survives_being_killed_between_and_within_chunks(
     assert (counts(run), announced()) == ([(2, 1)], 1)
     assert not collecting.collect_answers(keeper)
     assert facts(run) == once
+
+
+KILLED = """
+import django, time
+django.setup()
+from apps.datasets import answers, collecting, items
+collecting.CHUNK = 20
+refresh = items.refresh_answers
+def slowly(*arguments):
+    refresh(*arguments)
+    print("within a chunk", flush=True)
+    time.sleep(0.05)
+items.refresh_answers = slowly
+while collecting.collect_answers(None):
+    print("between chunks", flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5, 8])
+def test_it_survives_a_killed_process(
+    project: Project, model: Model, keeper: Keeper, process_env: dict[str, str], lines: int
+) -> None:
+    """Killed within a chunk or between two, by the number of lines that it said before."""
+    run = start(make_version(project, [f"What is {number}?" for number in range(200)]), model)
+    batchwork.send(keeper)
+    batchwork.answer(batchwork.waiting())
+    batchwork.end(keeper)
+    worker = subprocess.Popen([sys.executable, "-c", KILLED], cwd=REPOSITORY, env=process_env, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    for _ in range(lines):
+        worker.stdout.readline()
+    worker.kill()
+    worker.wait()
+    assert run.columns.get().answered == Answer.objects.count() == lines // 2 * 20
+    batchwork.collect(keeper)
+    assert counts(run) == [(200, 0)]
+    assert len({row[1] for row in facts(run)}) == len(facts(run)) == 200
+    assert announced() == 1
 
 
 def _die(*_: Any, **__: Any) -> None:

@@ -11,6 +11,7 @@ from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import runs, sending
 from apps.datasets.models import Column, Example, Item, Member, Run, RunBatch, Split, Version
+from apps.events.models import Event
 from apps.models.models import Model
 from tests.datasets import batchwork
 from tests.datasets.batchwork import start
@@ -101,6 +102,16 @@ def test_a_prompt_that_is_too_long_fails_alone(version: Version, model: Model, k
     column = run.columns.get()
     assert (column.answered, column.failed) == (2, 1)
     assert "too long" in batchwork.table(run)[1][0]
+
+
+def test_prompts_that_are_all_too_long_end_the_run(
+    version: Version, model: Model, keeper: Keeper, settings: Any
+) -> None:
+    settings.BATCH_LINE_MAX_BYTES = 10
+    run = start(version, model)
+    batchwork.finish(keeper)
+    assert (run.columns.get().failed, Batch.objects.count()) == (3, 0)
+    assert Event.objects.get(type="run.completed").data == {"id": run.uid}
 
 
 @pytest.mark.parametrize(
@@ -210,3 +221,4 @@ def test_it_survives_a_model_that_is_deleted_before_it_is_asked(version: Version
     batchwork.finish(keeper)
     column = run.columns.get()
     assert (column.answered, column.failed, column.due, column.model_name) == (0, 3, False, "test-model")
+    assert Event.objects.filter(type="run.completed").count() == 1
