@@ -195,6 +195,8 @@ def test_no_key_decides_while_somebody_types_or_a_decision_is_saved(page: Page) 
     at(page, 1)
     expect(face(page).locator('[data-rate="3"]')).to_have_attribute("aria-pressed", "true")  # shown before it is saved
     expect(pulsed).to_have_count(0)
+    while not held:
+        page.wait_for_timeout(20)
     held[0].continue_()
     page.locator("#review:not([data-busy])").wait_for()
     assert not [url for url in asked if "star" in url]
