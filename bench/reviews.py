@@ -8,9 +8,10 @@ from functools import partial
 from django.contrib.auth.models import User
 
 from apps.accounts.services import create_project
-from apps.datasets import matrix, reviews
-from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Run
+from apps.datasets.reviews import matrix
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
 from bench.figures import Figure
 from bench.site import Site
 from tests.datasets.big import make_big_run

@@ -13,9 +13,9 @@ from django.db.models.functions import Left
 from rensa import RMinHash, RMinHashLSH
 
 from apps.core.errors import Stopped
+from apps.datasets.imports.staged import Staged
 from apps.datasets.jobs import Work
 from apps.datasets.models import Duplicate, DuplicateSearch, Example
-from apps.datasets.staged import Staged
 
 TOPIC = "duplicates"
 CHUNK = 500  # examples

@@ -10,9 +10,9 @@ from django.db.models import QuerySet
 from psycopg.errors import QueryCanceled
 
 from apps.core.errors import DomainError
-from apps.datasets import words
 from apps.datasets.models import Example, Version
 from apps.datasets.models.dataset import SEARCH_CONFIG, searchable
+from apps.datasets.reviews import words
 
 PAGE = 25
 SEARCH_CHARACTERS = 500

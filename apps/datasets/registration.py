@@ -1,9 +1,12 @@
 """Where datasets announce themselves to the layers below, which know them only by these names."""
 
 from apps.core import duties
-from apps.datasets import collecting, duplicates, exporting, importing, sending
+from apps.datasets import duplicates
+from apps.datasets.exports import job as exporting
+from apps.datasets.imports import job as importing
 from apps.datasets.jobs import JobTopic
-from apps.datasets.progress import TOPICS
+from apps.datasets.runs import collecting, sending
+from apps.datasets.runs.progress import TOPICS
 from apps.events import progress
 
 

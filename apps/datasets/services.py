@@ -14,11 +14,12 @@ from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
-from apps.datasets import deletion, duplicates, importing, splits, versions
+from apps.datasets import deletion, duplicates, splits, versions
+from apps.datasets.imports import job as importing
+from apps.datasets.imports.readers import BadRow, Flaw
+from apps.datasets.imports.shapes import Draft
+from apps.datasets.imports.sources import Reading, sample
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Import, Run, Split, Version
-from apps.datasets.readers import BadRow, Flaw
-from apps.datasets.shapes import Draft
-from apps.datasets.sources import Reading, sample
 from apps.events import progress
 
 PREVIEW_ROWS = 5

@@ -5,8 +5,10 @@ import json
 from django.contrib.auth.models import User
 
 from apps.accounts.models import Membership, Project
-from apps.datasets import assignments, items, reviews
+from apps.datasets import items
 from apps.datasets.models import Answer, Example, Judge, Judgement, Preference, Rating, Run
+from apps.datasets.reviews import assignments
+from apps.datasets.reviews import services as reviews
 from tests.browser import cast
 from tests.datasets.cast import make_reviewer, make_run, make_version
 

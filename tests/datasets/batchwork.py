@@ -10,8 +10,9 @@ from apps.batches.finalize import finalize_next, notice_ended
 from apps.batches.models import Batch, Request, Result, Shard
 from apps.batches.validate import validate_next
 from apps.core.leases import Keeper
-from apps.datasets import collecting, runs, sending
 from apps.datasets.models import Run, Version
+from apps.datasets.runs import collecting, sending
+from apps.datasets.runs import services as runs
 from apps.models.models import Model
 
 Say = Callable[[Request], dict[str, Any]]

@@ -11,8 +11,8 @@ from django.core.files.storage import default_storage
 from apps.accounts.models import Project
 from apps.core import leases
 from apps.datasets import items
-from apps.datasets.exporting import KIND
-from apps.datasets.exports import start_export
+from apps.datasets.exports.job import KIND
+from apps.datasets.exports.services import start_export
 from apps.datasets.models import Answer, Example, Export, Member, Run, Split, Star
 from tests.datasets.cast import make_reviewer, make_run, make_version
 

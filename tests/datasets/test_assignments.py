@@ -7,10 +7,11 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
-from apps.datasets import assignments, locks, reviews
-from apps.datasets.assignments import assign, next_for
-from apps.datasets.filters import Filters
 from apps.datasets.models import Assignment, Dataset, Example, Run
+from apps.datasets.reviews import assignments, locks
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.assignments import assign, next_for
+from apps.datasets.reviews.filters import Filters
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import Project
-from apps.datasets import items, matrix
-from apps.datasets.filters import Filters
+from apps.datasets import items
 from apps.datasets.models import Run
+from apps.datasets.reviews import matrix
+from apps.datasets.reviews.filters import Filters
 from tests.datasets.big import make_big_run
 from tests.datasets.cast import make_reviewer
 

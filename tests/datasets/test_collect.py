@@ -12,8 +12,9 @@ from apps.batches.models import Batch, Request, Result
 from apps.batches.services import cancel_batch
 from apps.core.errors import Conflict
 from apps.core.leases import Keeper
-from apps.datasets import collecting, runs
 from apps.datasets.models import Answer, Run, RunBatch, Version
+from apps.datasets.runs import collecting
+from apps.datasets.runs import services as runs
 from apps.events.models import Event
 from apps.models.models import Model
 from tests.datasets import batchwork
@@ -239,7 +240,8 @@ def test_it_survives_being_killed_between_and_within_chunks(
 KILLED = """
 import django, time
 django.setup()
-from apps.datasets import answers, collecting, items
+from apps.datasets import items
+from apps.datasets.runs import answers, collecting
 collecting.CHUNK = 20
 refresh = items.refresh_answers
 def slowly(*arguments):

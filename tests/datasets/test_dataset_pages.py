@@ -15,7 +15,7 @@ from apps.accounts.models import Membership, Project
 from apps.batches.models import File
 from apps.core.leases import Keeper
 from apps.datasets import duplicates, services
-from apps.datasets.importing import KIND
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Answer, Dataset, DuplicateSearch, Example, Import, Star, Version
 from tests.datasets.cast import make_reviewer, make_run, make_version
 from tests.datasets.files import jsonl, upload, work_on

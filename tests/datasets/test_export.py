@@ -12,11 +12,11 @@ from apps.batches.models import File
 from apps.core import leases
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import items
-from apps.datasets.exporting import KIND
-from apps.datasets.exports import cancel_export, delete_export, start_export
-from apps.datasets.filters import Filters
-from apps.datasets.manifest import VERSION
+from apps.datasets.exports.job import KIND
+from apps.datasets.exports.manifest import VERSION
+from apps.datasets.exports.services import cancel_export, delete_export, start_export
 from apps.datasets.models import Answer, Dataset, Example, Export, Preference, Rating, Review, Run, Star, Version
+from apps.datasets.reviews.filters import Filters
 from apps.events.models import Event
 from tests.datasets.cast import make_reviewer, make_run, make_version, messages_of
 from tests.datasets.exports import content, drive, exported, exporter, kept_of, lines, make_split, starred_run

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from apps.accounts.models import Project
-from apps.datasets.exporting import KIND
+from apps.datasets.exports.job import KIND
 from apps.datasets.models import Export
 from tests.datasets.exports import exporter, make_split, starred_run
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from apps.accounts.models import Project
-from apps.datasets.exports import start_export
+from apps.datasets.exports.services import start_export
 from apps.datasets.models import Export, Run
 from tests.datasets.cast import make_reviewer, make_run, make_version
 from tests.datasets.exports import drive

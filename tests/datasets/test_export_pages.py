@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts.models import Membership, Project
-from apps.datasets.exports import start_export
+from apps.datasets.exports.services import start_export
 from apps.datasets.models import Export, Run
 from apps.models.services import save_hub_token
 from tests.datasets.cast import make_reviewer

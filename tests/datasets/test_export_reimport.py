@@ -6,7 +6,7 @@ import pytest
 
 from apps.accounts.models import Project
 from apps.core.leases import Keeper
-from apps.datasets import importing
+from apps.datasets.imports import job as importing
 from apps.datasets.models import Dataset, Example, Import
 from apps.datasets.services import start_import
 from tests.datasets.exports import ANSWERS, exported, starred_run

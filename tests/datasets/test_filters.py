@@ -5,9 +5,11 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
-from apps.datasets import assignments, items, matrix, reviews, search
-from apps.datasets.filters import Filters
+from apps.datasets import items
 from apps.datasets.models import Answer, Item, Judge, Judgement, Run
+from apps.datasets.reviews import assignments, matrix, search
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import services
-from apps.datasets.importing import KIND
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import
 from tests.datasets.files import ended, jsonl, upload
 

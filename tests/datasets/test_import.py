@@ -13,8 +13,9 @@ from apps.accounts.models import Project
 from apps.core import leases
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
-from apps.datasets import importing, services
-from apps.datasets.importing import KIND
+from apps.datasets import services
+from apps.datasets.imports import job as importing
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import, Version
 from apps.events.models import Event
 from tests.datasets.files import ended, jsonl, upload, work_on

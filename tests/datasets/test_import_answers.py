@@ -9,7 +9,7 @@ from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import services
-from apps.datasets.importing import KIND
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Example, Import, Run
 from apps.events.models import Event
 from tests.datasets.cast import make_run, make_version

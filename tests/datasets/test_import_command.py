@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.core.leases import Keeper
-from apps.datasets.import_console import wait_for
-from apps.datasets.importing import KIND
+from apps.datasets.imports.console import wait_for
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import
 from tests.datasets.files import jsonl, work_on
 

@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 from apps.accounts.models import Project
 from apps.core.leases import Keeper
 from apps.datasets import duplicates, services
-from apps.datasets.importing import KIND
+from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Import
 from tests.datasets.cast import make_version
 from tests.datasets.files import jsonl, upload, work_on

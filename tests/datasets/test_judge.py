@@ -9,9 +9,10 @@ from apps.accounts.models import Project
 from apps.batches.models import Batch, Request
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
-from apps.datasets import judging, runs
 from apps.datasets.models import Answer, Example, Judge, Judgement, Rating, Run
-from apps.datasets.progress import JudgeTopic, RunTopic
+from apps.datasets.runs import judging
+from apps.datasets.runs import services as runs
+from apps.datasets.runs.progress import JudgeTopic, RunTopic
 from apps.events.models import Event
 from apps.models.models import Model
 from tests.datasets import batchwork

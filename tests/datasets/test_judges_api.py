@@ -9,7 +9,7 @@ from apps.accounts.models import Project
 from apps.accounts.services import create_api_key
 from apps.core.leases import Keeper
 from apps.datasets.models import Judge, Run
-from apps.datasets.progress import JudgeTopic
+from apps.datasets.runs.progress import JudgeTopic
 from apps.models.models import Model
 from tests.conftest import Tenant, client
 from tests.datasets import batchwork

@@ -8,8 +8,8 @@ from django.db import connection
 
 from apps.accounts.models import Project
 from apps.core.errors import Conflict
-from apps.datasets import locks
 from apps.datasets.models import Example, Lock
+from apps.datasets.reviews import locks
 from tests.datasets.cast import make_reviewer, make_version
 
 pytestmark = pytest.mark.django_db

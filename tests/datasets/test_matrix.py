@@ -8,9 +8,10 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
-from apps.datasets import locks, matrix, reviews
-from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Example, Judge, Judgement, Run
+from apps.datasets.reviews import locks, matrix
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db

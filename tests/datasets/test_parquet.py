@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from apps.core.errors import DomainError
-from apps.datasets.parquet import ParquetReader
-from apps.datasets.readers import Flaw, Row
+from apps.datasets.imports.parquet import ParquetReader
+from apps.datasets.imports.readers import Flaw, Row
 
 ROW_BYTES = 10 * 1024**2
 UNPACKED = 256 * 1024**2

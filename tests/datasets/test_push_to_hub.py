@@ -13,8 +13,8 @@ from pyarrow import parquet
 from apps.accounts.models import Project
 from apps.core import guard
 from apps.core.errors import DomainError
-from apps.datasets.exporting import KIND
-from apps.datasets.exports import cancel_export, start_export
+from apps.datasets.exports.job import KIND
+from apps.datasets.exports.services import cancel_export, start_export
 from apps.datasets.models import Example, Export
 from apps.models.services import save_hub_token
 from tests.datasets.exports import drive, exporter, kept_of, make_split, starred_run
@@ -143,7 +143,7 @@ def test_hostile_names_stay_data_in_the_card(hub: RunningHub, project: Project) 
 
 def children() -> list[int]:
     """The processes that send now."""
-    return [pid for pid in guard.family(os.getpid()) if b"apps.datasets.push" in _command(pid)]
+    return [pid for pid in guard.family(os.getpid()) if b"apps.datasets.exports.push" in _command(pid)]
 
 
 def _command(pid: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apps.core.errors import DomainError
-from apps.datasets.readers import MAX_COLUMNS, Flaw, Row, format_of, read_csv, read_jsonl
+from apps.datasets.imports.readers import MAX_COLUMNS, Flaw, Row, format_of, read_csv, read_jsonl
 
 LIMIT = 1_000  # bytes of a row
 

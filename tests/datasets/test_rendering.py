@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from apps.datasets import rendering
-from apps.datasets.differences import LINES, WORDS
-from apps.datasets.rendering import diff_html, json, markdown, plain, pretty_json, render, word_diff
+from apps.datasets.reviews import rendering
+from apps.datasets.reviews.differences import LINES, WORDS
+from apps.datasets.reviews.rendering import diff_html, json, markdown, plain, pretty_json, render, word_diff
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -9,8 +9,9 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import Membership, Project
-from apps.datasets import assignments, locks, reviews
 from apps.datasets.models import Answer, Change, Example, Preference, Rating, Review, Run, Star
+from apps.datasets.reviews import assignments, locks
+from apps.datasets.reviews import services as reviews
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db

@@ -5,8 +5,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from apps.accounts.models import Membership, Project
-from apps.datasets import reviews
 from apps.datasets.models import Assignment, Judge, Judgement, Run
+from apps.datasets.reviews import services as reviews
 from tests.datasets.cast import make_reviewer, make_run, make_version
 from tests.datasets.test_review_page import answer, client_of, url
 

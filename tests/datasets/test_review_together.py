@@ -12,8 +12,9 @@ from django.db import connection, connections
 
 from apps.accounts.models import Membership, Project
 from apps.core.errors import Conflict
-from apps.datasets import assignments, locks, reviews
 from apps.datasets.models import Answer, Change, Dataset, Example, Rating, Run, Star
+from apps.datasets.reviews import assignments, locks
+from apps.datasets.reviews import services as reviews
 from apps.events.models import Event
 from tests.datasets.cast import make_reviewer, make_run, make_version
 

@@ -7,8 +7,9 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.core.errors import Conflict, DomainError
-from apps.datasets import locks, reviews
 from apps.datasets.models import Answer, Change, Dataset, Example, Item, Preference, Rating, Review, Run, Star
+from apps.datasets.reviews import locks
+from apps.datasets.reviews import services as reviews
 from apps.events.models import Event
 from tests.datasets.cast import make_reviewer, make_run, make_version
 

@@ -9,10 +9,11 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import Project, Scope
 from apps.accounts.services import create_api_key
-from apps.datasets import locks, reviews
 from apps.datasets.api.review_serializers import FilterQuery
-from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Change, Dataset, Run, Star
+from apps.datasets.reviews import locks
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
 from tests.conftest import client
 from tests.datasets.cast import make_reviewer, make_run, make_version
 

@@ -18,8 +18,8 @@ from apps.batches.models import Batch
 from apps.batches.runner import Runner
 from apps.batches.validate import validate_next
 from apps.core.leases import Keeper
-from apps.datasets import collecting, sending
 from apps.datasets.models import Answer, Member, Run, Split, Version
+from apps.datasets.runs import collecting, sending
 from apps.events import progress
 from apps.events.models import Event
 from apps.models.models import Model

@@ -9,9 +9,9 @@ from apps.accounts.models import ApiKey, Project
 from apps.accounts.services import create_api_key
 from apps.batches.models import Batch
 from apps.core.leases import Keeper
-from apps.datasets import runs
 from apps.datasets.models import Answer, Dataset, Export, Item, Run, Split, Star, Version
-from apps.datasets.progress import RunTopic
+from apps.datasets.runs import services as runs
+from apps.datasets.runs.progress import RunTopic
 from apps.models.models import Benchmark, Model
 from tests.conftest import Tenant, client
 from tests.datasets import batchwork

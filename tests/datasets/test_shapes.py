@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from apps.datasets.readers import BadRow, Row
-from apps.datasets.shapes import Draft, detect, draft
+from apps.datasets.imports.readers import BadRow, Row
+from apps.datasets.imports.shapes import Draft, detect, draft
 
 USER = {"role": "user", "content": "Capital of France?"}
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -9,8 +9,9 @@ from apps.accounts.models import ApiKey, Project
 from apps.batches.models import Batch, File, Request
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
-from apps.datasets import runs, sending
 from apps.datasets.models import Column, Example, Item, Member, Run, RunBatch, Split, Version
+from apps.datasets.runs import sending
+from apps.datasets.runs import services as runs
 from apps.events.models import Event
 from apps.models.models import Model
 from tests.datasets import batchwork

@@ -9,8 +9,9 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
-from apps.datasets import agreement, reviews, statistics
 from apps.datasets.models import Answer, Dataset, Judge, Judgement, Run
+from apps.datasets.reviews import agreement, statistics
+from apps.datasets.reviews import services as reviews
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db
@@ -165,7 +166,7 @@ def test_it_takes_no_longer_than_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_server_does_not_load_it() -> None:
-    code = "import django; django.setup(); import apps.datasets.agreement, sys; print('nltk' in sys.modules)"
+    code = "import django; django.setup(); import apps.datasets.reviews.agreement, sys; print('nltk' in sys.modules)"
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
     )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from apps.core.errors import DomainError
-from apps.datasets.readers import BadRow
-from apps.datasets.templates import FILTERS, Mapper, guess
+from apps.datasets.imports.readers import BadRow
+from apps.datasets.imports.templates import FILTERS, Mapper, guess
 
 ROW: dict[str, Any] = {
     "question": " Capital of France? ", "choices": ["Paris", "Lyon"], "meta": {"level": 2, "items": "mine"},

@@ -22,7 +22,7 @@ from apps.datasets.admin.dataset_verbs import DatasetVerbs
 from apps.datasets.admin.forms import DatasetForm, NewDatasetForm
 from apps.datasets.admin.upload import Uploads
 from apps.datasets.models import Dataset, DuplicateSearch, Example, Run, Star, Version
-from apps.datasets.rendering import visible
+from apps.datasets.reviews.rendering import visible
 from apps.models.admin.page import PagesAdmin
 
 SHOWN_CHARACTERS = 200_000  # of each text of an example

@@ -8,10 +8,11 @@ from typing import Any
 from django.db.models import Count
 
 from apps.core.errors import DomainError
-from apps.datasets import duplicates, examples, importing
+from apps.datasets import duplicates, examples
+from apps.datasets.imports import job as importing
 from apps.datasets.jobs import snapshot_of
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Example, Export, Import, Run, Split, Star, Version
-from apps.datasets.rendering import visible
+from apps.datasets.reviews.rendering import visible
 from apps.datasets.splits import SHARES
 
 SHOWN = 10  # of each list; the rest is in the API

@@ -20,15 +20,15 @@ from unfold.decorators import display
 from apps.accounts.tenant_admin import DaysFilter, VisibleFilter, moment
 from apps.batches.admin.file import download
 from apps.core.errors import DomainError
-from apps.datasets import exports
 from apps.datasets.admin import export_choices
 from apps.datasets.admin.filterbar import WORDS
-from apps.datasets.exporting import TOPIC
-from apps.datasets.filters import Filters
-from apps.datasets.formats import FORMATS
+from apps.datasets.exports import services as exports
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.job import TOPIC
+from apps.datasets.exports.manifest import policy_of
 from apps.datasets.jobs import snapshot_of
-from apps.datasets.manifest import policy_of
 from apps.datasets.models import Export
+from apps.datasets.reviews.filters import Filters
 from apps.models.admin.page import PagesAdmin
 
 

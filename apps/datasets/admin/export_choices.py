@@ -11,12 +11,12 @@ from django.http import HttpRequest
 
 from apps.accounts.tenant_admin import CURATORS, projects_where, signed_in
 from apps.core.errors import DomainError
-from apps.datasets import exports
 from apps.datasets.admin.filterbar import WORDS
-from apps.datasets.filters import Filters
-from apps.datasets.formats import FORMATS
+from apps.datasets.exports import services as exports
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Member, Run, Split
-from apps.datasets.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.reviews.filters import Filters
 from apps.models.models import HubToken
 
 OFFERED = 200  # datasets, runs and splits in a list

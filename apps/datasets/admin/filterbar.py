@@ -9,11 +9,11 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from apps.datasets import search
 from apps.datasets.admin.view import View
-from apps.datasets.filters import Filters
 from apps.datasets.models import Item, Run
-from apps.datasets.rows import ColumnHead
+from apps.datasets.reviews import search
+from apps.datasets.reviews.filters import Filters
+from apps.datasets.reviews.rows import ColumnHead
 
 # What a chip asks for; pressed again, it asks for it no more.
 CHIPS: tuple[tuple[str, dict[str, str]], ...] = (

@@ -20,10 +20,10 @@ from unfold.widgets import (
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
+from apps.datasets.imports.shapes import NAMES
+from apps.datasets.imports.templates import FIELDS, MAX_SOURCE
 from apps.datasets.models import Dataset
 from apps.datasets.services import MAX_OVERLAP
-from apps.datasets.shapes import NAMES
-from apps.datasets.templates import FIELDS, MAX_SOURCE
 
 LABELS = {
     "prompt": "Prompt",

@@ -17,11 +17,11 @@ from django.views.decorators.http import require_GET, require_POST
 from apps.accounts.models import Membership
 from apps.accounts.tenant_admin import CURATORS, signed_in
 from apps.core.errors import DomainError
-from apps.datasets import agreement, assignments, statistics
 from apps.datasets.admin.asked import run_of
-from apps.datasets.filters import Filters
 from apps.datasets.models import Judge, Run
-from apps.datasets.statistics import Ratings, WinRate
+from apps.datasets.reviews import agreement, assignments, statistics
+from apps.datasets.reviews.filters import Filters
+from apps.datasets.reviews.statistics import Ratings, WinRate
 from apps.models.admin.page import PagesAdmin
 
 FOLDER = "../review"

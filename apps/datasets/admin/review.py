@@ -15,7 +15,6 @@ from django.views.decorators.http import require_GET, require_POST
 
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import DomainError
-from apps.datasets import assignments, matrix, statistics
 from apps.datasets.admin import filterbar, progress
 from apps.datasets.admin.asked import refused, run_of
 from apps.datasets.admin.history import history_of
@@ -24,8 +23,9 @@ from apps.datasets.admin.shown import Showing
 from apps.datasets.admin.texts import CHUNK_CHARACTERS, Texts
 from apps.datasets.admin.verbs import QUIET, VERBS, Asked, Done, row_of
 from apps.datasets.admin.view import View
-from apps.datasets.filters import Filters
 from apps.datasets.models import Run
+from apps.datasets.reviews import assignments, matrix, statistics
+from apps.datasets.reviews.filters import Filters
 from apps.models.admin.page import PagesAdmin
 
 PAGE_ROWS = 25

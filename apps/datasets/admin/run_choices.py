@@ -11,9 +11,10 @@ from django.http import HttpRequest, QueryDict
 
 from apps.accounts.tenant_admin import CURATORS, projects_where, signed_in
 from apps.core.errors import DomainError
-from apps.datasets import estimates, parameters, runs
-from apps.datasets.estimates import Estimate
 from apps.datasets.models import Dataset, Member, Run, Split, Version
+from apps.datasets.runs import estimates, parameters
+from apps.datasets.runs import services as runs
+from apps.datasets.runs.estimates import Estimate
 from apps.models.models import Model
 from apps.models.sampling import MAX_N
 

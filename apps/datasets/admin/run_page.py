@@ -9,8 +9,8 @@ from django.urls import NoReverseMatch, reverse
 from apps.batches.models import Batch
 from apps.datasets.jobs import snapshot_of
 from apps.datasets.models import Import, Run
-from apps.datasets.progress import snapshots_of
-from apps.datasets.runs import asks_chat
+from apps.datasets.runs.progress import snapshots_of
+from apps.datasets.runs.services import asks_chat
 from apps.events.rates import Rates
 from apps.models.models import Model
 

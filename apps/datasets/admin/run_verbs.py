@@ -12,8 +12,10 @@ from apps.accounts.tenant_admin import signed_in
 from apps.batches.models import File
 from apps.batches.services import create_file
 from apps.core.errors import DomainError
-from apps.datasets import judging, runs, services
+from apps.datasets import services
 from apps.datasets.models import Run
+from apps.datasets.runs import judging
+from apps.datasets.runs import services as runs
 from apps.models.models import Model
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.utils.safestring import SafeString
 
-from apps.datasets import rendering
 from apps.datasets.admin.face import RATINGS, Face, faces_html
 from apps.datasets.admin.view import View
-from apps.datasets.differences import word_diff
-from apps.datasets.matrix import CELL_CHARACTERS
 from apps.datasets.models import Dataset
-from apps.datasets.pairs import Pair, pair_of
-from apps.datasets.rows import ColumnHead, Row, Sample, Text
+from apps.datasets.reviews import rendering
+from apps.datasets.reviews.differences import word_diff
+from apps.datasets.reviews.matrix import CELL_CHARACTERS
+from apps.datasets.reviews.pairs import Pair, pair_of
+from apps.datasets.reviews.rows import ColumnHead, Row, Sample, Text
 
 TURN_CHARACTERS = 4_000  # of an earlier turn, in a row
 VERDICTS = {"left": "A is better", "right": "B is better", "tie": "A tie", "neither": "Both are bad"}

@@ -11,11 +11,11 @@ from django.views.decorators.http import require_GET
 
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import Conflict, DomainError
-from apps.datasets import pairs, rendering
 from apps.datasets.admin.asked import refused, run_of
 from apps.datasets.admin.verbs import ANSWER, edited, row_of
 from apps.datasets.admin.view import NUMBER, whole_number
 from apps.datasets.models import Answer, Example, Run
+from apps.datasets.reviews import pairs, rendering
 from apps.models.admin.page import PagesAdmin
 
 CHUNK_CHARACTERS = 100_000  # each time that somebody asks for more

@@ -17,11 +17,11 @@ from apps.batches.services import create_file
 from apps.core.errors import DomainError
 from apps.datasets import services
 from apps.datasets.admin.forms import LABELS, ImportForm, UploadForm, first_error
+from apps.datasets.imports.shapes import NAMES, Draft
+from apps.datasets.imports.templates import FIELDS, FILTERS
 from apps.datasets.models import Dataset
-from apps.datasets.rendering import visible
+from apps.datasets.reviews.rendering import visible
 from apps.datasets.services import Preview
-from apps.datasets.shapes import NAMES, Draft
-from apps.datasets.templates import FIELDS, FILTERS
 
 if TYPE_CHECKING:
     from apps.datasets.admin.dataset import DatasetAdmin

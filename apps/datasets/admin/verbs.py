@@ -14,11 +14,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from apps.core.errors import Conflict, DomainError
-from apps.datasets import locks, matrix, pairs, reviews
 from apps.datasets.admin.asked import Outdated
-from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Change, Example, Run
-from apps.datasets.rows import Row
+from apps.datasets.reviews import locks, matrix, pairs
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
+from apps.datasets.reviews.rows import Row
 
 ANSWER = 2**63 - 1  # PostgreSQL's largest id
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from apps.core.errors import DomainError
-from apps.datasets.filters import Filters
+from apps.datasets.reviews.filters import Filters
 
 RENDERINGS = ("plain", "markdown", "json")
 HEIGHTS = ("s", "m", "l")

@@ -19,12 +19,12 @@ from apps.core.api.pagination import list_object, page, page_query, validated_qu
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
-from apps.datasets import exports
-from apps.datasets.exporting import TOPIC
-from apps.datasets.filters import Filters
-from apps.datasets.formats import FORMATS
+from apps.datasets.exports import services as exports
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.job import TOPIC
+from apps.datasets.exports.selection import PAIR_POLICIES, POLICIES
 from apps.datasets.models import Dataset, Export, Member, Run, Split
-from apps.datasets.selection import PAIR_POLICIES, POLICIES
+from apps.datasets.reviews.filters import Filters
 from apps.events import sse
 
 

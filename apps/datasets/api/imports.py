@@ -19,7 +19,7 @@ from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
-from apps.datasets import duplicates, importing, services
+from apps.datasets import duplicates, services
 from apps.datasets.api.datasets import READ_WRITE, datasets, version_of
 from apps.datasets.api.serializers import (
     DatasetQuery,
@@ -33,6 +33,7 @@ from apps.datasets.api.serializers import (
     SearchWithPairsSerializer,
     VersionSerializer,
 )
+from apps.datasets.imports import job as importing
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Import
 from apps.events import sse
 

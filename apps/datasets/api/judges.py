@@ -17,10 +17,10 @@ from apps.core.api.pagination import list_object, page, page_query, validated_qu
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
-from apps.datasets import judging, parameters
 from apps.datasets.api.runs import RunBatchSerializer, found_runs, models_named, named
 from apps.datasets.models import Judge
-from apps.datasets.progress import judges_of
+from apps.datasets.runs import judging, parameters
+from apps.datasets.runs.progress import judges_of
 from apps.events import sse
 
 

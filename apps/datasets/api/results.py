@@ -13,8 +13,6 @@ from apps.core.api.pagination import validated_query
 from apps.core.api.schema import responses
 from apps.core.api.views import find
 from apps.core.errors import DomainError
-from apps.datasets import assignments
-from apps.datasets.agreement import agreement, judge_agreement
 from apps.datasets.api.result_serializers import (
     AgreementSerializer,
     JudgeFiguresSerializer,
@@ -24,9 +22,11 @@ from apps.datasets.api.result_serializers import (
     WinRateSerializer,
 )
 from apps.datasets.api.review_serializers import AssignmentsSerializer, NewAssignmentsSerializer, ProgressSerializer
-from apps.datasets.filters import Filters
 from apps.datasets.models import Run
-from apps.datasets.statistics import ratings, win_rates
+from apps.datasets.reviews import assignments
+from apps.datasets.reviews.agreement import agreement, judge_agreement
+from apps.datasets.reviews.filters import Filters
+from apps.datasets.reviews.statistics import ratings, win_rates
 
 REVIEWERS = (Membership.Role.CURATOR, Membership.Role.OWNER)
 JUDGES = 10  # the latest

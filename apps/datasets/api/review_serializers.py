@@ -5,8 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.core.api.schema import ConstantField, UnixField
-from apps.datasets import matrix
 from apps.datasets.models import Preference, Review
+from apps.datasets.reviews import matrix
 
 INTEGER = 2**31 - 1
 

@@ -19,7 +19,6 @@ from apps.core.api.idempotency import once
 from apps.core.api.pagination import validated_query
 from apps.core.api.schema import responses
 from apps.core.api.views import find
-from apps.datasets import changes, matrix, reviews
 from apps.datasets.api.review_serializers import (
     ChangedItemSerializer,
     ChangePageSerializer,
@@ -35,8 +34,10 @@ from apps.datasets.api.review_serializers import (
     OneItemQuery,
     UndoSerializer,
 )
-from apps.datasets.filters import Filters
 from apps.datasets.models import Answer, Change, Dataset, Example, Run
+from apps.datasets.reviews import changes, matrix
+from apps.datasets.reviews import services as reviews
+from apps.datasets.reviews.filters import Filters
 
 ANSWER_ID = re.compile(r"answer_([1-9][0-9]{0,17})", re.ASCII)
 DECIDED = responses(DecisionSerializer, 400, 404, 409, 413, 415)

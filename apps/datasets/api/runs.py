@@ -20,10 +20,11 @@ from apps.core.api.pagination import list_object, page, page_query, validated_qu
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
-from apps.datasets import estimates, parameters, runs
 from apps.datasets.api.datasets import version_of
 from apps.datasets.models import Dataset, Member, Run, Split
-from apps.datasets.progress import snapshots_of
+from apps.datasets.runs import estimates, parameters
+from apps.datasets.runs import services as runs
+from apps.datasets.runs.progress import snapshots_of
 from apps.events import sse
 from apps.models.models import Model
 from apps.models.sampling import MAX_N

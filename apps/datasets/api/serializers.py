@@ -8,11 +8,11 @@ from rest_framework import serializers
 
 from apps.core.api.pagination import page_query
 from apps.core.api.schema import ConstantField, UnixField
+from apps.datasets.imports.readers import FORMATS
+from apps.datasets.imports.shapes import NAMES
+from apps.datasets.imports.templates import FIELDS
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Example, Import, Member, Split, Version
-from apps.datasets.readers import FORMATS
-from apps.datasets.shapes import NAMES
 from apps.datasets.splits import MAX_SEED, SHARES
-from apps.datasets.templates import FIELDS
 
 MAX_REMOVED = 10_000  # examples named in one request
 

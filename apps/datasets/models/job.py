@@ -81,7 +81,7 @@ class Import(Job):
     file_id = models.CharField(max_length=50)  # no foreign key: the file may be deleted, its rows stay
     filename = models.CharField(max_length=255)
     format = models.CharField(max_length=10)  # jsonl, csv, parquet
-    shape = models.CharField(max_length=20, blank=True)  # see apps.datasets.shapes; empty: detect it
+    shape = models.CharField(max_length=20, blank=True)  # see apps.datasets.imports.shapes; empty: detect it
     mapping: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(default=dict, blank=True)
     replace = models.BooleanField(default=False)  # the new version holds these examples only
     skip_bad = models.BooleanField(default=False)  # rows with errors are left out; else one bad row stops all
@@ -123,7 +123,7 @@ class Export(Job):
     uid = models.CharField(max_length=50, unique=True, default=_export_id, editable=False)
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="exports")
     run = models.ForeignKey("datasets.Run", on_delete=models.SET_NULL, null=True, blank=True, related_name="exports")
-    format = models.CharField(max_length=20)  # see apps.datasets.exporting
+    format = models.CharField(max_length=20)  # see apps.datasets.exports.job
     spec: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)  # filters, split, answers
     repository = models.CharField(max_length=200, blank=True)  # of the hub, where it is pushed to
     rows = models.PositiveIntegerField(default=0)

@@ -1,6 +1,6 @@
 from django import template
 
-from apps.datasets.rendering import visible
+from apps.datasets.reviews.rendering import visible
 
 register = template.Library()
 

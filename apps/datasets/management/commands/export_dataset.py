@@ -5,12 +5,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.core.errors import DomainError
-from apps.datasets.export_console import find_dataset, save, wait_for
-from apps.datasets.exports import start_export
-from apps.datasets.filters import Filters
-from apps.datasets.formats import FORMATS
+from apps.datasets.exports.console import find_dataset, save, wait_for
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.selection import PAIR_POLICIES, POLICIES
+from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Run, Split
-from apps.datasets.selection import PAIR_POLICIES, POLICIES
+from apps.datasets.reviews.filters import Filters
 
 
 class Command(BaseCommand):

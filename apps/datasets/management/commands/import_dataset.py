@@ -9,11 +9,11 @@ from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.batches.services import create_file, delete_file
 from apps.core.errors import DomainError
-from apps.datasets.import_console import wait_for
+from apps.datasets.imports.console import wait_for
+from apps.datasets.imports.shapes import NAMES
+from apps.datasets.imports.templates import FIELDS
 from apps.datasets.models import Dataset, Import
 from apps.datasets.services import create_dataset, start_import
-from apps.datasets.shapes import NAMES
-from apps.datasets.templates import FIELDS
 
 
 class Command(BaseCommand):

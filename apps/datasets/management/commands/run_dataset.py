@@ -5,9 +5,11 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from apps.core.errors import DomainError
-from apps.datasets import estimates, parameters, run_console, runs
-from apps.datasets.export_console import find_dataset
+from apps.datasets.exports.console import find_dataset
 from apps.datasets.models import Dataset, Split, Version
+from apps.datasets.runs import console as run_console
+from apps.datasets.runs import estimates, parameters
+from apps.datasets.runs import services as runs
 from apps.models.console import find_model
 
 
