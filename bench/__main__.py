@@ -10,12 +10,13 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from bench import files, interactive, runner, scheduler, vllm  # noqa: E402
+from bench import files, interactive, reviews, runner, scheduler, vllm  # noqa: E402
 from bench.figures import report  # noqa: E402
 
 BENCHES = {
     "files": files.run,
     "interactive": interactive.run,
+    "reviews": reviews.run,
     "runner": runner.run,
     "scheduler": scheduler.run,
     "vllm": vllm.run,

@@ -67,6 +67,8 @@ class Scope(models.TextChoices):
     MODELS_READ = "models.read", "List models"
     MODELS_WRITE = "models.write", "Install, measure and delete models"
     MODELS_USE = "models.use", "Ask models: chat, completions, responses, embeddings"
+    DATASETS_READ = "datasets.read", "Read datasets, runs, answers and reviews"
+    DATASETS_WRITE = "datasets.write", "Import, run, review and export datasets"
 
 
 def all_scopes() -> list[str]:

@@ -11,3 +11,7 @@ class DomainError(ValueError):
 
 class Conflict(DomainError):
     """The object's state does not allow it now."""
+
+
+class Stopped(Exception):
+    """Work that was taken on is not ours any more: it goes on elsewhere, or later."""

@@ -51,6 +51,33 @@ model_installed = Signal()
 nor for an install that was refused, failed or was cancelled.
 """
 
+dataset_imported = Signal()
+"""A file's rows became examples: a new version of a dataset can be used.
+
+`data`: `{"id": "import_…"}`, whose row names dataset and version. Not sent for an import that failed or was cancelled,
+nor for answers that were imported into a run.
+"""
+
+run_completed = Signal()
+"""Every request of a run has ended: each item has an answer or an error in every column.
+
+`data`: `{"id": "run_…"}`. Sent again when a run that was complete got another column or a second try, and is complete
+again. Not sent for judges.
+"""
+
+example_starred = Signal()
+"""An answer was accepted as the best for its example.
+
+`data`: `{"id": "dset_…", "example": 17, "answer": 4711, "reviewer": "name"}`: the dataset, the example's number in it,
+the answer's row. Not sent when a star is taken away, by hand or by undoing.
+"""
+
+export_completed = Signal()
+"""An export is written and can be downloaded.
+
+`data`: `{"id": "export_…"}`. Not sent for an export that failed or was cancelled.
+"""
+
 SIGNALS: dict[str, Signal] = {
     "file.created": file_created,
     "batch.completed": batch_completed,
@@ -58,5 +85,9 @@ SIGNALS: dict[str, Signal] = {
     "batch.expired": batch_expired,
     "batch.cancelled": batch_cancelled,
     "model.installed": model_installed,
+    "dataset.imported": dataset_imported,
+    "run.completed": run_completed,
+    "example.starred": example_starred,
+    "export.completed": export_completed,
 }
 """Event type to signal: an event of any other type cannot be announced."""

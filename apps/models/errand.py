@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from apps.core.errors import Stopped
 from apps.core.process import ManagedProcess
 
 TICK = 0.25  # seconds between two looks at the child
@@ -71,10 +72,6 @@ class Refused(Exception):
 
 class Failed(Exception):
     """It did not work; another try may. The message says what to do."""
-
-
-class Stopped(Exception):
-    """We were asked to stop."""
 
 
 News = dict[str, Any]

@@ -14,10 +14,11 @@ from django.db import Error, IntegrityError, connection, transaction
 
 from apps.core import bell, leases
 from apps.core.drain import STOP
+from apps.core.errors import Stopped
 from apps.core.secrets import Unreadable
 from apps.events import progress
 from apps.models import errand, fitting, sources
-from apps.models.errand import Failed, File, News, Order, Refused, Stopped
+from apps.models.errand import Failed, File, News, Order, Refused
 from apps.models.models import HubToken, Install, Model
 from apps.models.preflight import check_disk, find_base
 

@@ -12,7 +12,6 @@ from apps.core import guard, leases
 from apps.models import install as duty
 from apps.models.models import Install
 from tests.fakes.hostile.folders import safetensors, tiny_model, write_files
-from tests.models.engines import eventually
 
 WAIT_SECONDS = 60.0
 ENDED = Install.ENDED
@@ -46,9 +45,7 @@ def control_worker() -> Iterator[ControlWorker]:
         yield worker
     finally:
         worker.keeper._held.clear()  # every thread sees that it has no lease, and ends
-        assert eventually(lambda: not any(thread.is_alive() for thread in duty._at_work.values()), 30)
-        duty._at_work.clear()
-        duty._resting.clear()
+        assert duty.crew.wait(30)
         worker.keeper.close()
 
 

@@ -15,8 +15,8 @@ from django.db.models import Case, Exists, F, Func, IntegerField, OuterRef, Q, T
 from django.db.models.lookups import LessThanOrEqual
 from django.utils.text import Truncator
 
-from apps.batches.admin.texts import answer_text, parsed, prompt_text
 from apps.batches.models import Batch, Request, Result, Shard
+from apps.batches.texts import answer_text, parsed, prompt_text
 
 PAGE = 50  # lines
 PREVIEW_BYTES = 128 * 1024  # longer bodies are not read for a table's cell

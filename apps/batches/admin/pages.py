@@ -11,10 +11,10 @@ from typing import Any
 from django.shortcuts import get_object_or_404
 
 from apps.batches.admin import lines
-from apps.batches.admin.texts import answer_text, parsed, prompt_text
 from apps.batches.models import Batch, File, Request, Result
 from apps.batches.output import output_lines
 from apps.batches.progress import snapshot_of
+from apps.batches.texts import answer_text, parsed, prompt_text
 from apps.core.api.streaming import stream
 from apps.core.db import connect
 from apps.events.rates import Rates

@@ -12,9 +12,13 @@ Serves the repositories ROOT/owner/name, and prints its port. What a repository'
     status                   every answer has it
     lies                     path -> bytes that are sent instead of the file's
 
+Datasets are ROOT/datasets/owner/name, made and filled through the API: any token may make one, and may write to those
+whose `.hub.json` names it. `hold` there: no upload is answered until this changes.
+
 Every byte of a file that was sent is in ROOT/log.jsonl: {"repo", "path", "start", "end", "status"}.
 """
 
+import base64
 import contextlib
 import hashlib
 import http.server
@@ -35,6 +39,9 @@ TICK = 0.02
 INFO = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 AUTH = re.compile(r"/api/models/([^/]+/[^/]+)/auth-check")
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+DATASET = re.compile(r"/api/(datasets/[^/]+/[^/]+)(?:/(preupload|commit|tree|revision)/main)?")
+LFS_BATCH = re.compile(r"/(datasets/[^/]+/[^/]+)\.git/info/lfs/objects/batch")
+LFS_OBJECT = re.compile(r"/lfs/(datasets/[^/]+/[^/]+)/([0-9a-f]{64})")
 CDN = re.compile(r"/cdn/([^/]+/[^/]+)/([0-9a-f]{64})/(.+)")
 
 
@@ -86,7 +93,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        if match := AUTH.fullmatch(path):
+        if match := DATASET.fullmatch(path):
+            self.show_dataset(match[1], match[2])
+        elif match := AUTH.fullmatch(path):
             if repo := self.enter(match[1], downloads=True):
                 self.json(200, {}, {"X-Repo-Commit": repo.commit})
         elif match := INFO.fullmatch(path):
@@ -104,6 +113,105 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def show_dataset(self, name: str, what: str | None) -> None:
+        repo = self.enter(name, downloads=False)
+        if repo and what == "tree":
+            self.json(200, [{"type": "file", "path": file, "size": 0, "oid": "0"} for file in repo.files])
+        elif repo:
+            self.json(200, repo.info(name.removeprefix("datasets/"), blobs=False))
+
+    # Writing
+
+    def do_POST(self) -> None:
+        path, body = unquote(urlsplit(self.path).path), self.body()
+        if path == "/api/repos/create":
+            self.create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            self.json(200, {"errors": [], "warnings": []})
+        elif match := DATASET.fullmatch(path):
+            if repo := self.enter_to_write(match[1]):
+                self.preupload(repo, body) if match[2] == "preupload" else self.commit(repo, match[1], body)
+        elif match := LFS_BATCH.fullmatch(path):
+            if self.enter_to_write(match[1]):
+                self.lfs_batch(match[1], json.loads(body))
+        else:
+            self.json(400, {"error": "Bad request"})
+
+    def do_PUT(self) -> None:
+        match, body = LFS_OBJECT.fullmatch(urlsplit(self.path).path), self.body()
+        if match is None or hashlib.sha256(body).hexdigest() != match[2]:
+            self.json(400, {"error": "These are not the bytes that were announced"})
+            return
+        while Repo(self.server.root / match[1]).behaviour.get("hold") and not self.is_gone():
+            time.sleep(TICK)
+        (self.server.root / f"lfs-{match[2]}").write_bytes(body)
+        self.server.note({"repo": match[1], "path": match[2], "start": 0, "end": len(body), "sent": "here"})
+        self.json(200, {})
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"] or 0))
+
+    def create(self, wanted: dict[str, Any]) -> None:
+        token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+        name = f"datasets/{wanted['organization']}/{wanted['name']}"
+        url = f"http://127.0.0.1:{self.server.server_port}/{name}"
+        folder = self.server.root / name
+        if not token.startswith("hf_"):
+            self.refuse(401, "", "Invalid username or password.")
+        elif folder.exists():
+            self.json(409, {"error": "You already created this dataset repo", "url": url})
+        else:
+            folder.mkdir(parents=True)
+            behaviour = {"private": wanted.get("visibility") == "private", "tokens": [token]}
+            (folder / ".hub.json").write_text(json.dumps(behaviour))
+            self.json(200, {"url": url, "id": "0"})
+
+    def enter_to_write(self, name: str) -> Repo | None:
+        repo = self.enter(name, downloads=False)
+        token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+        if repo and token not in repo.behaviour.get("tokens", ()):
+            self.refuse(403, "", "Forbidden: you have no write access to this repository")
+            return None
+        return repo
+
+    def preupload(self, repo: Repo, body: bytes) -> None:
+        """Which files go to LFS, and what is there already, so that it need not be sent again."""
+        known = {name: repo.sibling(name) for name in repo.files}
+        files: list[dict[str, Any]] = []
+        for file in json.loads(body)["files"]:
+            lfs = file["path"].endswith(".parquet")
+            there = known.get(file["path"], {})
+            oid = there and (
+                hashlib.sha256(repo.files[file["path"]].read_bytes()).hexdigest() if lfs else there["blobId"]
+            )
+            mode = {"path": file["path"], "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
+            files.append(mode | ({"oid": oid} if oid else {}))
+        self.json(200, {"files": files})
+
+    def lfs_batch(self, name: str, body: dict[str, Any]) -> None:
+        here = f"http://127.0.0.1:{self.server.server_port}/lfs/{name}"
+        objects = [
+            {"oid": each["oid"], "size": each["size"], "actions": {"upload": {"href": f"{here}/{each['oid']}"}}}
+            for each in body["objects"]
+        ]
+        self.json(200, {"transfer": "basic", "objects": objects})
+
+    def commit(self, repo: Repo, name: str, body: bytes) -> None:
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            path = repo.folder / value.get("path", "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if line["key"] == "file":
+                path.write_bytes(base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                path.write_bytes((self.server.root / f"lfs-{value['oid']}").read_bytes())
+            elif line["key"] == "deletedFile":
+                path.unlink()
+        commit = Repo(repo.folder).commit
+        self.server.note({"repo": name, "path": "", "start": 0, "end": 0, "commit": commit})
+        url = f"http://127.0.0.1:{self.server.server_port}/{name}/commit/{commit}"
+        self.json(200, {"success": True, "commitOid": commit, "commitUrl": url})
 
     def enter(self, name: str, *, downloads: bool) -> Repo | None:
         """The repository, if who asks may see it."""
@@ -188,7 +296,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str, message: str) -> None:
         self.json(status, {"error": message}, {"X-Error-Code": code, "X-Error-Message": message} if code else {})
 
-    def json(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+    def json(self, status: int, body: dict[str, Any] | list[Any], headers: dict[str, str] | None = None) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         for key, value in {**(headers or {}), "Content-Type": "application/json"}.items():

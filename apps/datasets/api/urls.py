@@ -1,0 +1,88 @@
+from django.urls import path
+
+from apps.datasets.api.datasets import (
+    DatasetsView,
+    DatasetView,
+    ExamplesView,
+    RemoveExamplesView,
+    SplitsView,
+    VersionsView,
+)
+from apps.datasets.api.exports import CancelExportView, ExportEventsView, ExportsView, ExportView
+from apps.datasets.api.imports import (
+    CancelImportView,
+    CancelSearchView,
+    ImportEventsView,
+    ImportsView,
+    ImportView,
+    PreviewView,
+    RemoveDuplicatesView,
+    SearchesView,
+    SearchEventsView,
+    SearchView,
+)
+from apps.datasets.api.judges import CancelJudgeView, JudgeEventsView, JudgesView, JudgeView
+from apps.datasets.api.results import AssignmentsView, ResultsView
+from apps.datasets.api.reviews import (
+    ChangesView,
+    EditView,
+    ItemsView,
+    ItemView,
+    PreferencesView,
+    RatingView,
+    StarView,
+    UndoView,
+)
+from apps.datasets.api.runs import (
+    CancelRunView,
+    ColumnsView,
+    EstimateView,
+    RerunView,
+    RunEventsView,
+    RunsView,
+    RunView,
+)
+
+urlpatterns = [
+    path("datasets", DatasetsView.as_view()),
+    path("datasets/<uid:dataset_id>", DatasetView.as_view()),
+    path("datasets/<uid:dataset_id>/versions", VersionsView.as_view()),
+    path("datasets/<uid:dataset_id>/examples", ExamplesView.as_view()),
+    path("datasets/<uid:dataset_id>/examples/remove", RemoveExamplesView.as_view()),
+    path("datasets/<uid:dataset_id>/splits", SplitsView.as_view()),
+    path("datasets/<uid:dataset_id>/imports", ImportsView.as_view()),
+    path("datasets/<uid:dataset_id>/imports/preview", PreviewView.as_view()),
+    path("datasets/<uid:dataset_id>/imports/<uid:import_id>", ImportView.as_view()),
+    path("datasets/<uid:dataset_id>/imports/<uid:import_id>/cancel", CancelImportView.as_view()),
+    path("datasets/<uid:dataset_id>/imports/<uid:import_id>/events", ImportEventsView.as_view()),
+    path("datasets/<uid:dataset_id>/duplicates", SearchesView.as_view()),
+    path("datasets/<uid:dataset_id>/duplicates/<uid:search_id>", SearchView.as_view()),
+    path("datasets/<uid:dataset_id>/duplicates/<uid:search_id>/cancel", CancelSearchView.as_view()),
+    path("datasets/<uid:dataset_id>/duplicates/<uid:search_id>/remove", RemoveDuplicatesView.as_view()),
+    path("datasets/<uid:dataset_id>/duplicates/<uid:search_id>/events", SearchEventsView.as_view()),
+    path("runs", RunsView.as_view()),
+    path("runs/estimate", EstimateView.as_view()),
+    path("runs/<uid:run_id>", RunView.as_view()),
+    path("runs/<uid:run_id>/cancel", CancelRunView.as_view()),
+    path("runs/<uid:run_id>/rerun", RerunView.as_view()),
+    path("runs/<uid:run_id>/columns", ColumnsView.as_view()),
+    path("runs/<uid:run_id>/events", RunEventsView.as_view()),
+    path("runs/<uid:run_id>/items", ItemsView.as_view()),
+    path("runs/<uid:run_id>/items/<int:number>", ItemView.as_view()),
+    path("runs/<uid:run_id>/results", ResultsView.as_view()),
+    path("runs/<uid:run_id>/assignments", AssignmentsView.as_view()),
+    path("answers/<uid:answer_id>/star", StarView.as_view()),
+    path("answers/<uid:answer_id>/rating", RatingView.as_view()),
+    path("answers/<uid:answer_id>/edit", EditView.as_view()),
+    path("preferences", PreferencesView.as_view()),
+    path("datasets/<uid:dataset_id>/undo", UndoView.as_view()),
+    path("datasets/<uid:dataset_id>/changes", ChangesView.as_view()),
+    path("judges", JudgesView.as_view()),
+    path("judges/<uid:judge_id>", JudgeView.as_view()),
+    path("judges/<uid:judge_id>/cancel", CancelJudgeView.as_view()),
+    path("judges/<uid:judge_id>/events", JudgeEventsView.as_view()),
+    path("exports", ExportsView.as_view()),
+    path("exports/<uid:export_id>", ExportView.as_view()),
+    path("exports/<uid:export_id>/cancel", CancelExportView.as_view()),
+    path("exports/<uid:export_id>/events", ExportEventsView.as_view()),
+]

@@ -1,0 +1,148 @@
+"""The job that writes an export: rows to a file, the file to the storage, perhaps to the hub, and at last the rows
+that say so. Killed before that, it leaves bytes that no row names, and is begun again.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import transaction
+from django.utils.text import slugify
+
+from apps.batches import storage
+from apps.batches.models import File
+from apps.batches.storage import Stored
+from apps.core.db import connect
+from apps.core.errors import DomainError
+from apps.core.ids import new_id
+from apps.datasets.exports import manifest
+from apps.datasets.exports.formats import FORMATS, Row, Setting
+from apps.datasets.exports.manifest import Tally
+from apps.datasets.exports.pushing import push
+from apps.datasets.exports.selection import Selection, selection_of
+from apps.datasets.jobs import Kind, Work
+from apps.datasets.models import Export
+from apps.events.services import announce
+
+TOPIC = "export"
+NOTHING = (
+    "There is nothing to export: no example that was asked for has such an answer. Star some, choose other answers, "
+    "or take filters away."
+)
+
+
+def perform(work: Work[Export]) -> None:
+    export, selection, tally = work.job, selection_of(work.job), Tally()
+    about = manifest.describe(export.dataset, selection, export.format)
+    prefix = f"{export.project.uid}/{new_id(f'{export.uid}.')}"  # never the name that another worker writes
+    stored: list[Stored] = []
+    try:
+        with scratch() as folder:
+            setting = Setting(
+                scratch=folder,
+                about=lambda: about | {"counts": tally.counts()},
+                pairs=selection.pairs,
+                leave_out=tally.leave_out,
+            )
+            stored.append(_write(work, selection, setting, tally, prefix))
+            if not tally.rows:
+                raise DomainError(_nothing(tally))
+            url = push(work, stored[0].name, folder) if export.repository else ""
+        name = filename(export, selection.version.number)
+        whole = manifest.complete(setting.about(), stored[0], name)
+        stored.append(storage.write(f"{prefix}.manifest", [manifest.encoded(whole)]))
+        _seal(work, stored, whole, _sentence(tally.left_out, url))
+    except BaseException:
+        for each in stored:
+            storage.delete(each.name)
+        raise
+
+
+def _write(work: Work[Export], selection: Selection, setting: Setting, tally: Tally, prefix: str) -> Stored:
+    """The file's bytes, in the storage; the rows are those of one moment."""
+    chosen = FORMATS[work.job.format]
+    with connect(autocommit=False) as source:
+        source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        rows = _told(work, selection.rows(source), tally, selection.count(source))
+        return storage.write(f"{prefix}{chosen.suffix}", chosen.write(rows, setting))
+
+
+def _told(work: Work[Export], rows: Iterable[Row], tally: Tally, total: int) -> Iterator[Row]:
+    """The rows, counted, with their progress told."""
+    for done, row in enumerate(rows):
+        work.report(done, total)
+        tally.read(row)
+        yield row
+
+
+def _seal(work: Work[Export], stored: list[Stored], whole: dict[str, Any], sentence: str) -> None:
+    export, counts, name = work.job, whole["counts"], whole["file"]["name"]
+    files = [
+        _file(export, stored[0], name, FORMATS[export.format].purpose),
+        _file(export, stored[1], f"{name}.manifest.json", File.Purpose.USER_DATA),
+    ]
+    with transaction.atomic():
+        work.fence()
+        for file in files:
+            file.save()
+        ended = export.end(
+            Export.Status.COMPLETED,
+            sentence,
+            rows=counts["rows"],
+            done=counts["rows"] + counts["left_out"],
+            total=counts["rows"] + counts["left_out"],
+            manifest=whole,
+            file=files[0],
+            manifest_file=files[1],
+        )
+        if not ended:
+            raise DomainError("The export was ended by somebody else meanwhile.")
+        announce(type="export.completed", project=export.project, data={"id": export.uid})
+
+
+def _file(export: Export, stored: Stored, name: str, purpose: str) -> File:
+    return File(
+        project=export.project, filename=name, purpose=purpose, bytes=stored.bytes, sha256=stored.sha256,
+        content=stored.name,
+    )  # fmt: skip
+
+
+def filename(export: Export, version: int) -> str:
+    """The same for the same export made again."""
+    chosen, part = FORMATS[export.format], export.spec.get("part")
+    words = [slugify(export.dataset.name)[:100] or "dataset", f"v{version}", chosen.name.replace("_", "-")]
+    return "-".join(words + ([part] if part else [])) + chosen.suffix
+
+
+def _nothing(tally: Tally) -> str:
+    return _left_out(tally.left_out) if tally.left_out else NOTHING
+
+
+def _sentence(left_out: int, url: str) -> str:
+    return " ".join(filter(None, [url and f"It is at {url}.", _left_out(left_out) if left_out else ""]))
+
+
+def _left_out(rows: int) -> str:
+    return (
+        f"{rows:,} of the rows were left out: this format has no place for what they hold (images, calls of tools, or "
+        "turns out of order). OpenAI chat has."
+    )
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on the disk that files are kept on, gone afterwards."""
+    settings.FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="export."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+KIND = Kind(TOPIC, Export, perform)

@@ -1,0 +1,160 @@
+"""What can be done with exports; the API, the admin and the command call these."""
+
+import re
+
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from apps.batches.services import delete_file
+from apps.core import bell
+from apps.core.errors import Conflict, DomainError
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.job import KIND, NOTHING
+from apps.datasets.exports.pushing import token_of
+from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.models import Dataset, Export, Member, Run, Split
+from apps.datasets.reviews.filters import Filters
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+PUSHED = "huggingface"  # the format that the hub understands
+
+
+def start_export(  # noqa: PLR0913 - a choice each
+    *,
+    dataset: Dataset,
+    format: str,  # noqa: A002 - the field's own word
+    run: Run | None = None,
+    filters: Filters | None = None,
+    split: Split | None = None,
+    part: str = "",
+    answers: str = "",
+    repository: str = "",
+    created_by: User | None = None,
+) -> Export:
+    """An export that waits for a worker. Of the items of a run; without one, of a version: the split's, or the latest.
+
+    `answers` is one of `selection.POLICIES` or `selection.PAIR_POLICIES`, "column:LABEL", or empty for what the format
+    usually takes. Raises `DomainError`, also when there is nothing to export.
+    """
+    selection = select(
+        dataset=dataset, format=format, run=run, filters=(filters or Filters()).seen_by(created_by), split=split,
+        part=part, answers=answers,
+    )  # fmt: skip
+    if repository:
+        check_repository(dataset, format, repository)
+    if not count(selection):
+        raise DomainError(NOTHING, code="nothing_to_export")
+    with transaction.atomic():
+        export = Export.objects.create(
+            project=dataset.project,
+            dataset=dataset,
+            run=run,
+            format=format,
+            spec=_spec(selection),
+            repository=repository,
+            created_by=created_by,
+        )
+        bell.ring("control")
+    export.refresh_from_db()
+    return export
+
+
+def select(
+    *,
+    dataset: Dataset,
+    format: str,  # noqa: A002
+    run: Run | None,
+    filters: Filters,
+    split: Split | None,
+    part: str,
+    answers: str,
+) -> Selection:
+    """What such an export would hold. Raises `DomainError`."""
+    answers = answers or usual_answers(format, run)
+    _check_choices(format, answers, run)
+    _check_split(dataset, split, part)
+    if run and run.dataset_id != dataset.pk:
+        raise DomainError(f"The run {run} belongs to another dataset: choose one of {dataset}.", param="run")
+    if run is None and filters != Filters():
+        raise DomainError("Filters are about the items of a run: choose the run too.", param="filters")
+    version = run.version if run else split.version if split else dataset.versions.order_by("-number").first()
+    if version is None:
+        raise DomainError(f"{dataset} has no examples yet: import some.", param="dataset")
+    selection = Selection(version=version, run=run, filters=filters, split=split, part=part, answers=answers)
+    selection.examples()
+    return selection
+
+
+def count(selection: Selection) -> int:
+    """How many rows it has now, as a query; formats may leave some out."""
+    connection.ensure_connection()
+    return selection.count(connection.connection)
+
+
+def usual_answers(format: str, run: Run | None) -> str:  # noqa: A002
+    chosen = FORMATS.get(format)
+    if chosen and not chosen.answers:
+        return "preferences"
+    return "starred" if run else "reference"
+
+
+def check_repository(dataset: Dataset, format: str, repository: str) -> None:  # noqa: A002
+    """Raises `DomainError`."""
+    if format != PUSHED:
+        raise DomainError(f"Only a {FORMATS[PUSHED].title} can be pushed: choose it.", param="format")
+    if not REPOSITORY.fullmatch(repository):
+        raise DomainError("A repository is named owner/name: letters, digits, '.', '_', '-'.", param="repository")
+    token_of(dataset.project_id)
+
+
+def cancel_export(*, export: Export) -> bool:
+    """Stop it within seconds; nothing of it is kept. False when it has ended, or was cancelled before."""
+    return KIND.cancel(export)
+
+
+def delete_export(*, export: Export) -> None:
+    """Forget the export and its files. Raises `Conflict` while it goes on."""
+    with transaction.atomic():
+        found = Export.objects.select_for_update().filter(pk=export.pk).first()
+        if found is None:
+            return
+        if found.status in Export.GOING:
+            raise Conflict(f"The export is {found.status}: cancel it first.")
+        for file in filter(None, (found.file, found.manifest_file)):
+            delete_file(file=file)
+        found.delete()
+
+
+def _check_choices(format: str, answers: str, run: Run | None) -> None:  # noqa: A002
+    if format not in FORMATS:
+        raise DomainError(f"No format is called {format[:50]!r}; choose from {', '.join(FORMATS)}.", param="format")
+    chosen, column = FORMATS[format], answers.startswith(COLUMN)
+    if not column and answers not in POLICIES | PAIR_POLICIES:
+        known = ", ".join([*POLICIES, *PAIR_POLICIES])
+        raise DomainError(f"answers is one of {known}, or column:LABEL; not {answers[:50]!r}.", param="answers")
+    if answers in PAIR_POLICIES and not chosen.pairs:
+        raise DomainError(f"{chosen.title} takes one answer each: choose {', '.join(POLICIES)}.", param="answers")
+    if answers not in PAIR_POLICIES and not chosen.answers:
+        raise DomainError(f"{chosen.title} are pairs: choose {', '.join(PAIR_POLICIES)}.", param="answers")
+    if column and (run is None or not run.columns.filter(label=answers.removeprefix(COLUMN)).exists()):
+        raise DomainError(f"The run has no column {answers.removeprefix(COLUMN)[:200]!r}.", param="answers")
+
+
+def _check_split(dataset: Dataset, split: Split | None, part: str) -> None:
+    if split is None and part:
+        raise DomainError("A part is a part of a split: choose the split too.", param="split")
+    if split and split.version.dataset_id != dataset.pk:
+        raise DomainError(f"The split {split} belongs to another dataset.", param="split")
+    if part and part not in Member.Part.values:
+        raise DomainError(f"part is one of {', '.join(Member.Part.values)}; not {part[:50]!r}.", param="part")
+
+
+def _spec(selection: Selection) -> dict[str, object]:
+    return {
+        "version": selection.version.number,
+        "run": selection.run.uid if selection.run else "",
+        "filters": selection.filters.as_query(),
+        "split": selection.split.uid if selection.split else "",
+        "part": selection.part,
+        "answers": selection.answers,
+    }

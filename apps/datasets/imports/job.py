@@ -1,0 +1,141 @@
+"""The import job: a file's rows become examples of a new version, or answers of a new column.
+
+Examples are copied in chunks, a transaction each, under the number of a version that is made in the last one. So it
+shows how far it is, can be cancelled, and a server that is killed leaves nothing that anybody could see.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
+
+from apps.core import leases
+from apps.core.errors import DomainError, Stopped
+from apps.datasets import versions
+from apps.datasets.imports import answers as answering
+from apps.datasets.imports.flaws import Flaws
+from apps.datasets.imports.readers import BadRow, Flaw
+from apps.datasets.imports.shapes import Draft
+from apps.datasets.imports.sources import Reading, Source, find_file, opened, sample
+from apps.datasets.imports.staged import Staged
+from apps.datasets.jobs import Work
+from apps.datasets.models import Import
+from apps.datasets.prompts import fingerprint
+from apps.events.services import announce
+
+TOPIC = "import"
+LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
+CHUNK_ROWS, CHUNK_BYTES = 2_000, 8 * 1024**2  # that are copied at once; a chunk is held in memory
+
+COPY = (
+    "COPY datasets_example (dataset_id, number, added_in, key, messages, prompt, reference, rejected, data,"
+    " fingerprint, tags) FROM STDIN"
+)
+
+
+class ImportKind(Staged[Import]):
+    """Imports, one at a time for each dataset."""
+
+    def duty(self, keeper: leases.Keeper) -> bool:
+        going = Import.objects.filter(status__in=Import.GOING)
+        before = going.filter(dataset=OuterRef("dataset"), pk__lt=OuterRef("pk"))
+        return self.crew.take_next(keeper, going.exclude(Exists(before)))
+
+
+def perform(work: Work[Import]) -> None:
+    """Raises `Cancelled`, `Stopped`, and `DomainError` for a file that cannot be used."""
+    if work.job.kind == Import.Kind.ANSWERS:
+        answering.import_answers(work)
+    else:
+        _import_examples(work)
+
+
+def discard(job: Import) -> None:
+    """Delete what a try wrote that did not come to its end."""
+    if job.kind == Import.Kind.EXAMPLES:
+        versions.discard_coming(job.dataset_id)
+
+
+KIND = ImportKind(TOPIC, Import, perform, discard)
+
+
+def _import_examples(work: Work[Import]) -> None:
+    job = work.job
+    file = find_file(job.project, job.file_id)
+    reading = Reading(sample(file), shape=job.shape, mapping=job.mapping)
+    version, number = versions.next_numbers(job.dataset)
+    flaws, added = Flaws(job), 0
+    with opened(file) as source:
+        for chunk in _chunks(_drafts(source, reading, flaws, work)):
+            if not flaws.fatal:
+                _copy(work, chunk, version, number + added)
+                added += len(chunk)
+            work.report(min(source.done, source.size), source.size)
+    flaws.settle(added)
+    _finish(work, version, added, flaws, file.bytes)
+
+
+def _drafts(source: Source, reading: Reading, flaws: Flaws, work: Work[Import]) -> Iterator[Draft]:
+    """The rows that can be used. Raises `DomainError` for too many rows."""
+    for count, row in enumerate(source.rows(), start=1):
+        if count > settings.DATASET_MAX_ROWS:
+            message = f"The file holds more than {settings.DATASET_MAX_ROWS:,} rows: split it."
+            raise DomainError(message, param="file")
+        if flaws.full:
+            return
+        if count % LOOK_EVERY == 0:
+            work.report(min(source.done, source.size), source.size)
+        if isinstance(row, Flaw):
+            flaws.add(row.line, row.message)
+            continue
+        try:
+            yield reading.draft(row)
+        except BadRow as error:
+            flaws.add(row.line, str(error))
+
+
+def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
+    chunk: list[Draft] = []
+    size = 0
+    for made in drafts:
+        chunk.append(made)
+        size += len(made.data)
+        if len(chunk) == CHUNK_ROWS or size > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _copy(work: Work[Import], chunk: list[Draft], version: int, first: int) -> None:
+    """The fence comes last, and is held for a moment only: our own heartbeat needs the same row."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        with cursor.copy(COPY) as copy:
+            for number, made in enumerate(chunk, start=first):
+                copy.write_row(_columns(made, work.job.dataset_id, number, version))
+        work.fence()
+
+
+def _columns(made: Draft, dataset_id: int, number: int, version: int) -> tuple[Any, ...]:
+    return (
+        dataset_id, number, version, made.key, json.dumps(made.messages, ensure_ascii=False), made.prompt,
+        made.reference, made.rejected, made.data, fingerprint(made.messages), list(made.tags),
+    )  # fmt: skip
+
+
+def _finish(work: Work[Import], number: int, added: int, flaws: Flaws, size: int) -> None:
+    job = work.job
+    with transaction.atomic():
+        made = versions.make(
+            dataset=job.dataset, number=number, added=added, replace=job.replace,
+            note=f"{job.filename} {'took the place of all' if job.replace else 'was added'}",
+            created_by=job.created_by,
+        )  # fmt: skip
+        values = {"version": made, "rows": added, "done": size, "total": size, **flaws.facts()}
+        if not job.end(Import.Status.COMPLETED, flaws.sentence(added), **values):
+            raise Stopped
+        announce(type="dataset.imported", project=job.project, data={"id": job.uid})
+        work.fence()

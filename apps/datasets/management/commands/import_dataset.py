@@ -1,0 +1,79 @@
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.files.base import File as Upload
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.accounts.models import Project
+from apps.batches.models import File
+from apps.batches.services import create_file, delete_file
+from apps.core.errors import DomainError
+from apps.datasets.imports.console import wait_for
+from apps.datasets.imports.shapes import NAMES
+from apps.datasets.imports.templates import FIELDS
+from apps.datasets.models import Dataset, Import
+from apps.datasets.services import create_dataset, start_import
+
+
+class Command(BaseCommand):
+    help = "Add the rows of a JSONL, CSV or Parquet file to a dataset, which is made if there is none of that name."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--dataset", required=True, metavar="NAME")
+        parser.add_argument("--project", metavar="NAME", help="may be left out where there is only one")
+        parser.add_argument("--shape", choices=list(NAMES), default="", help="detected if left out")
+        fields = f"a template of {', '.join(FIELDS)}: prompt='Question: {{{{ question }}}}'"
+        parser.add_argument("--map", action="append", default=[], metavar="FIELD=TEMPLATE", help=fields)
+        parser.add_argument("--replace", action="store_true", help="the new version holds these rows only")
+        parser.add_argument("--skip-bad", action="store_true", help="leave bad rows out; else one stops all")
+        parser.add_argument("--wait", action="store_true", help="until it has ended; exit code 1 unless it completed")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        try:
+            job = _start(_project(options["project"]), options)
+        except DomainError as error:
+            raise CommandError(error.message) from error
+        except OSError as error:
+            raise CommandError(f"Cannot read {options['file']}: {error.strerror}.") from error
+        self.stdout.write(job.uid)
+        if options["wait"]:
+            wait_for(job)
+            self.stderr.write(f"{job.message} {job.version} of {job.dataset} is there.")
+
+
+def _project(name: str | None) -> Project:
+    projects = Project.objects.filter(name=name) if name else Project.objects.all()
+    if len(projects) != 1:
+        names = ", ".join(Project.objects.values_list("name", flat=True)[:20]) or "none; make one in the admin"
+        raise CommandError(f"Say which project with --project NAME. Projects: {names}.")
+    return projects[0]
+
+
+def _start(project: Project, options: dict[str, Any]) -> Import:
+    """Raises `DomainError` and `OSError`; then neither the file nor a new dataset is kept."""
+    path: Path = options["file"]
+    mapping = dict(map(_pair, options["map"]))
+    known = Dataset.objects.of(project).filter(name=options["dataset"]).first()
+    with path.open("rb") as content:
+        file = create_file(project=project, filename=path.name, purpose=File.Purpose.USER_DATA, upload=Upload(content))
+    dataset = known
+    try:
+        dataset = dataset or create_dataset(project=project, name=options["dataset"])
+        return start_import(
+            dataset=dataset, file=file, shape=options["shape"], mapping=mapping or None, replace=options["replace"],
+            skip_bad=options["skip_bad"],
+        )  # fmt: skip
+    except DomainError:
+        delete_file(file=file)
+        if dataset and not known:
+            dataset.delete()
+        raise
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, template = text.partition("=")
+    if not equals:
+        raise CommandError(f"--map takes FIELD=TEMPLATE, not {text!r}.")
+    return field, template

@@ -1,0 +1,117 @@
+"""A run by hand: chosen with its estimate, watched, asked again, judged."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import cast
+from tests.stack.live import REPOSITORY, LiveStack
+
+pytestmark = pytest.mark.browser
+SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page
+SETUP = """
+import json
+from pathlib import Path
+from django.conf import settings
+from apps.accounts.models import Project
+from apps.datasets.models import Example
+from apps.models.models import Model
+from apps.models.services import register_model
+from tests.browser import cast
+from tests.datasets.cast import make_version
+cast.main()
+project = Project.objects.get()
+prompts = [f"What is {n} times {n}? !slow:0.2" for n in range(1, 120)] + ["Broken. !400"]
+version = make_version(project, prompts, name="squares")
+folder = Path(settings.MODELS_DIR) / "other"
+folder.mkdir(parents=True)
+(folder / "config.json").write_text("{}")
+register_model(name="large-fake", path=folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    env = {
+        "ENGINE_PYTHON": str(REPOSITORY / "tests/fakes/engine/python"), "GPU_SLOTS": "cpu", "ENGINE_CONCURRENCY": "4",
+        "GPU_HOUR_COST": "2.5", "BATCH_SHARD_LINES": "10",
+    }  # fmt: skip
+    with LiveStack(tmp_path_factory.mktemp("runs"), env=env) as stack:
+        made = stack.manage("shell", "-v", "0", "-c", SETUP)
+        assert made.returncode == 0, made.stderr
+        yield stack
+
+
+def shoot(page: Page, name: str) -> None:
+    """In light, dark, and on a phone."""
+    if not SHOTS:
+        return
+    folder = Path(SHOTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+    page.evaluate("document.documentElement.classList.add('dark')")
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / f"{name}-dark.png", full_page=True)
+    page.evaluate("document.documentElement.classList.remove('dark')")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.screenshot(path=folder / f"{name}-phone.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_works(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/datasets/run/")
+    page.get_by_role("link", name="New run").click()
+    page.get_by_label("Dataset").select_option(label=f"squares ({cast.PROJECT})")
+    for model in (cast.MODEL, "large-fake"):
+        page.get_by_label(model).check()
+    page.get_by_label("Max tokens").fill("8")
+    estimate = page.locator("[data-estimated]")
+    expect(estimate).to_contain_text("960")  # 120 examples of 8 tokens, without a reload
+    shoot(page, "run-new")
+    page.get_by_role("button", name="Start").click()
+
+    column = page.locator("[data-column]").first
+    answered = column.locator("[data-field=answered]")
+    expect(answered).not_to_have_text("0")
+    expect(column).to_have_attribute("data-status", "in_progress")
+    expect(page.get_by_role("link", name="Review")).to_be_visible()
+    shoot(page, "run-going")
+    page.goto("/admin/datasets/run/")
+    shoot(page, "run-list")
+    page.get_by_role("link", name="squares v1, 2 models").click()
+    expect(page.locator("#run[data-status=completed]")).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("button", name="Re-run 2 missing")).to_be_visible()
+    expect(answered).to_have_text("119")
+    expect(page.get_by_role("link", name="Review")).to_be_visible()
+
+    page.locator("#judges select[name=model]").select_option(cast.MODEL)
+    page.get_by_label("Rubric").fill("5: right. 1: wrong.")
+    page.get_by_role("button", name="Judge").click()
+    judge = page.locator("[data-judge]")
+    expect(judge).to_be_visible()
+    expect(page.locator("[data-judge][data-status=failed], [data-judge][data-status=completed]")).to_be_visible(
+        timeout=90_000
+    )
+    page.wait_for_function("!document.querySelector('[data-watch]')")  # a fresh page, once all has ended
+    shoot(page, "run-judged")
+
+
+def test_what_is_typed_is_not_lost_to_a_fresh_page(page: Page) -> None:
+    """The run ends while somebody writes a rubric."""
+    page.goto("/admin/datasets/run/add/")
+    page.get_by_label("Dataset").select_option(label=f"squares ({cast.PROJECT})")
+    page.get_by_label(cast.MODEL).check()
+    page.get_by_label("Name").fill("second")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("[data-column] [data-field=answered]")).not_to_have_text("0")
+    page.reload()  # there are answers now, so there can be a judge
+    page.get_by_label("Rubric").fill("5: right, and I am still wri")
+    expect(page.locator("#run[data-status=completed]")).to_be_visible(timeout=90_000)
+    page.wait_for_timeout(1_500)
+    expect(page.get_by_label("Rubric")).to_have_value("5: right, and I am still wri")

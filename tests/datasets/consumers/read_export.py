@@ -1,0 +1,43 @@
+"""Reads exports with Hugging Face's `datasets`, and looks at their rows with TRL's own checks; prints what it saw.
+
+    python -m tests.datasets.consumers.read_export PATH…
+
+A PATH is a .jsonl or .parquet file, or a folder with a dataset card. It runs in the consumers' interpreter.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets  # type: ignore[import-not-found] # it is not in the server's interpreter
+from trl.data_utils import (  # type: ignore[import-not-found]
+    is_conversational,
+    is_conversational_from_value,
+    maybe_convert_to_chatml,
+    maybe_extract_prompt,
+)
+
+
+def load(path: Path) -> Any:
+    if path.is_dir():
+        return datasets.load_dataset(str(path))
+    kind = {".jsonl": "json", ".parquet": "parquet"}[path.suffix]
+    return datasets.load_dataset(kind, data_files=str(path))
+
+
+def seen_by_trl(row: dict[str, Any]) -> dict[str, Any]:
+    """A preference with an explicit prompt comes back from `maybe_extract_prompt` as it is."""
+    return {
+        "conversational": is_conversational(row) or is_conversational_from_value(row),
+        "as_chatml": maybe_convert_to_chatml(dict(row)),
+        "extracted": maybe_extract_prompt(dict(row)),
+    }
+
+
+def seen(path: Path) -> dict[str, Any]:
+    return {part: {"rows": list(rows), "trl": seen_by_trl(rows[0])} for part, rows in load(path).items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps([seen(Path(path)) for path in sys.argv[1:]]))

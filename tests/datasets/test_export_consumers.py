@@ -1,0 +1,173 @@
+"""Every format is read back by who reads it in earnest: `datasets`, TRL, OpenAI's rules, and an import here."""
+
+import json
+import os
+import subprocess
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from pydantic import TypeAdapter
+
+from apps.accounts.models import Project
+from apps.datasets.models import Example, Export, Run
+from tests.datasets.cast import make_run, make_version, messages_of
+from tests.datasets.exports import ANSWERS, content, exported, lines, make_split, starred_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PYTHON = settings.BASE_DIR / "var/venv/consumers/bin/python"
+QUESTIONS = ["Capital of France?", "Capital of Peru?", "Capital of Ghana?"]
+TALK = [
+    {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Capital of France?"},
+]  # fmt: skip
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
+
+
+@pytest.fixture
+def run(project: Project) -> Run:
+    """The first example is a conversation."""
+    run = starred_run(project)
+    Example.objects.filter(number=1).update(messages=json.dumps(TALK))
+    return run
+
+
+def test_it_works(run: Run, tmp_path: Path) -> None:
+    """One process reads all of them, since it takes its time to start."""
+    split = make_split(run, ["train", "validation", "train"])
+    exports = {
+        "chat": exported(run, "chat"),
+        "prompt_completion": exported(run, "prompt_completion"),
+        "alpaca": exported(run, "alpaca"),
+        "sharegpt": exported(run, "sharegpt"),
+        "trl": exported(run, "trl", answers="starred_pairs"),
+        "parquet": exported(run, "parquet"),
+        "parquet of pairs": exported(run, "parquet", answers="starred_pairs"),
+        "huggingface": exported(run, "huggingface", split=split),
+    }
+    told = dict(zip(exports, read([saved(export, tmp_path) for export in exports.values()], tmp_path), strict=True))
+    look_at_texts(told["prompt_completion"]["train"], told["alpaca"]["train"]["rows"])
+    look_at_conversations(told["chat"]["train"], told["sharegpt"]["train"], told["parquet"]["train"])
+    look_at_pairs(told["trl"]["train"], told["parquet of pairs"]["train"])
+    parts = {part: [row["example"] for row in seen["rows"]] for part, seen in told["huggingface"].items()}
+    assert parts == {"train": [1, 3], "validation": [2]}
+
+
+def look_at_texts(prompts: dict[str, Any], alpaca: list[dict[str, Any]]) -> None:
+    assert [row["completion"] for row in prompts["rows"]] == ANSWERS["large"]
+    conversation = "System: Be brief.\n\nUser: Hello\n\nAssistant: Hi.\n\nUser: Capital of France?"
+    assert [row["prompt"] for row in prompts["rows"]] == [conversation, *QUESTIONS[1:]]
+    assert not prompts["trl"]["conversational"]
+    turns = ["User: Hello\n\nAssistant: Hi.\n\nUser: Capital of France?", *QUESTIONS[1:]]
+    assert [row["instruction"] for row in alpaca] == turns
+    assert [row["output"] for row in alpaca] == ANSWERS["large"]
+    assert [row["system"] for row in alpaca] == ["Be brief.", "", ""]
+
+
+def look_at_conversations(chat: dict[str, Any], sharegpt: dict[str, Any], parquet: dict[str, Any]) -> None:
+    whole = [*TALK, {"role": "assistant", "content": "Paris."}]
+    for told in (chat, parquet):
+        assert told["rows"][0]["messages"] == whole
+        assert told["trl"]["conversational"]
+    assert parquet["rows"][1] == {
+        "messages": [*messages_of("Capital of Peru?"), {"role": "assistant", "content": "Lima"}],
+        "tools": None, "example": 2, "key": "", "tags": [], "source": "large",
+    }  # fmt: skip
+    made = sharegpt["trl"]["as_chatml"]["messages"]  # TRL makes OpenAI's messages of them
+    assert [message["content"] for message in made] == [message["content"] for message in whole]
+    assert sharegpt["trl"]["conversational"]
+
+
+def look_at_pairs(*told: dict[str, Any]) -> None:
+    for pairs in told:
+        assert pairs["trl"]["conversational"]
+        assert pairs["trl"]["extracted"] == pairs["rows"][0]  # the prompt is told apart already
+        assert {name: pairs["rows"][0][name] for name in ("prompt", "chosen", "rejected")} == {
+            "prompt": TALK,
+            "chosen": [{"role": "assistant", "content": "Paris."}],
+            "rejected": [{"role": "assistant", "content": "Paris"}],
+        }
+
+
+def test_columns_keep_their_types_in_a_long_file(project: Project, tmp_path: Path) -> None:
+    """What only the last rows hold (a system prompt, tools) comes long after `datasets` has guessed the types."""
+    texts = ["x" * 1_000_000] * 25
+    run = make_run(make_version(project, texts), {"small": ["y"] * 25})
+    last = Example.objects.filter(number=25)
+    last.update(messages=json.dumps(TALK))
+    alpaca = saved(exported(run, "alpaca", answers="column:small"), tmp_path)
+    last.update(data=json.dumps({"tools": TOOLS}))
+    told = read([alpaca, saved(exported(run, "parquet", answers="column:small"), tmp_path)], tmp_path)
+    assert told[0]["train"]["rows"][-1]["system"] == "Be brief."
+    assert json.loads(told[1]["train"]["rows"][-1]["tools"]) == TOOLS
+
+
+def saved(export: Export, folder: Path) -> Path:
+    """As somebody would have it on their disk: a .zip is unpacked."""
+    path = folder / f"{export.uid}{Path(export.file.filename).suffix if export.file else ''}"
+    if path.suffix != ".zip":
+        path.write_bytes(content(export))
+        return path
+    zipfile.ZipFile(BytesIO(content(export))).extractall(path.with_suffix(""))
+    return path.with_suffix("")
+
+
+def read(paths: list[Path], folder: Path) -> list[Any]:
+    """What the consumers' interpreter saw in each, by the parts of the split."""
+    assert PYTHON.exists(), "Make it first: make var/venv/consumers/.installed"
+    offline = {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(
+        [PYTHON, "-m", "tests.datasets.consumers.read_export", *paths], cwd=settings.BASE_DIR,
+        env=os.environ | offline, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return list(json.loads(done.stdout))
+
+
+def test_the_manifest_in_the_folder_names_its_files(run: Run) -> None:
+    folder = zipfile.ZipFile(BytesIO(content(exported(run, "huggingface"))))
+    told = json.loads(folder.read("manifest.json"))
+    assert told["counts"]["rows"] == 3
+    assert told["files"]["data/train-00000-of-00001.parquet"]["bytes"] == len(
+        folder.read("data/train-00000-of-00001.parquet")
+    )
+
+
+def test_chat_keeps_openais_rules(run: Run) -> None:
+    Example.objects.filter(number=2).update(data=json.dumps({"body": {"tools": TOOLS}}))
+    found = lines(exported(run, "chat"))
+    for line in found:
+        assert set(line) <= {"messages", "tools", "parallel_tool_calls"}
+        check_messages(line["messages"])
+        assert line["messages"][-1]["role"] == "assistant"
+        TypeAdapter(list[ChatCompletionToolParam]).validate_python(line.get("tools", []))
+    assert found[1]["tools"] == TOOLS
+
+
+def test_dpo_keeps_openais_rules(run: Run) -> None:
+    """https://platform.openai.com/docs/guides/direct-preference-optimization: one assistant message on each side."""
+    for line in lines(exported(run, "dpo", answers="starred_pairs")):
+        assert set(line) == {"input", "preferred_output", "non_preferred_output"}
+        check_messages(line["input"]["messages"])
+        assert line["input"]["messages"][-1]["role"] != "assistant"
+        for side in ("preferred_output", "non_preferred_output"):
+            (message,) = line[side]
+            assert message["role"] == "assistant"
+            check_messages([message])
+        assert line["preferred_output"] != line["non_preferred_output"]
+
+
+def check_messages(messages: list[dict[str, Any]]) -> None:
+    """The rules of https://platform.openai.com/docs/guides/supervised-fine-tuning, with the openai package's types."""
+    TypeAdapter(list[ChatCompletionMessageParam]).validate_python(messages)
+    assert messages
+    for message in messages:
+        assert set(message) <= {"role", "content", "name", "tool_calls", "tool_call_id", "weight", "refusal"}
+        assert message["role"] in ("system", "user", "assistant", "tool", "developer")
+        assert message.get("content") or message.get("tool_calls")
+        assert message.get("weight", 0) in (0, 1)

@@ -1,0 +1,43 @@
+"""What filters ask for is kept beside each item."""
+
+import pytest
+
+from apps.accounts.models import Project
+from apps.datasets import items
+from apps.datasets.models import Answer, Item, Judge, Judgement, Rating, Review, Star
+from tests.datasets.cast import make_reviewer, make_run, make_version
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_works(project: Project) -> None:
+    run = make_run(make_version(project), {"small": ["Paris", "Lima", None], "large": ["Paris.", "Lima", "Accra"]})
+    rows = run.items.values_list("answered", "failed", "differs", "shortest", "longest")
+    assert list(rows) == [(2, 0, True, 5, 6), (2, 0, False, 4, 4), (1, 1, False, 5, 5)]
+    assert list(run.columns.values_list("answered", "failed")) == [(2, 1), (3, 0)]
+
+
+def test_reviews_are_counted_in_every_run(project: Project) -> None:
+    version, mia = make_version(project), make_reviewer(project)
+    runs = [make_run(version, {"small": ["a", "b", "c"]}, name=name) for name in ("one", "two")]
+    answer = Answer.objects.filter(column__run=runs[0]).order_by("example__number")[0]
+    Star.objects.create(example=answer.example, answer=answer, reviewer=mia, shared=True)
+    Rating.objects.create(answer=answer, reviewer=mia, value=4)
+    Review.objects.create(example=answer.example, reviewer=mia, state=Review.State.REJECTED)
+    items.refresh_reviews([answer.example_id])
+    rows = Item.objects.filter(example=answer.example).order_by("run_id")
+    facts = rows.values_list("starred", "rejected", "reviews", "rating")
+    assert list(facts) == [(True, True, 1, 4), (True, True, 1, None)]  # a rating is of an answer, which one run has
+    assert not Item.objects.filter(starred=True).exclude(example=answer.example).exists()
+
+
+def test_edits_and_scores(project: Project) -> None:
+    run, mia = make_run(make_version(project), {"small": ["a", "b", "c"]}), make_reviewer(project)
+    answer = Answer.objects.order_by("example__number")[0]
+    Answer.objects.create(column=answer.column, example=answer.example, text="long", edit_of=answer, author=mia)
+    judge = Judge.objects.create(project=project, run=run, model_name="judge", rubric="Is it right?")
+    Judgement.objects.create(judge=judge, answer=answer, score=3)
+    items.refresh_answers(run.pk, [answer.example_id])
+    items.refresh_scores(run.pk, judge.pk, [answer.example_id])
+    item = run.items.get(example=answer.example)
+    assert (item.edited, item.longest, item.judge_score, item.differs) == (True, 4, 3.0, False)

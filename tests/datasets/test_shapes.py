@@ -1,0 +1,145 @@
+"""Rows of every known shape become drafts of examples; a row that does not fit says why."""
+
+import json
+from typing import Any
+
+import pytest
+
+from apps.datasets.imports.readers import BadRow, Row
+from apps.datasets.imports.shapes import Draft, detect, draft
+
+USER = {"role": "user", "content": "Capital of France?"}
+SYSTEM = {"role": "system", "content": "Be brief."}
+PARIS = {"role": "assistant", "content": "Paris"}
+LYON = {"role": "assistant", "content": "Lyon"}
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "batch": [
+        {
+            "custom_id": "q-1",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "m", "messages": [USER]},
+        },
+        {"custom_id": "q-1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Capital of France?"}},
+        {"custom_id": "q-1", "method": "POST", "url": "/v1/responses", "body": {"input": "Capital of France?"}},
+        {"custom_id": "q-1", "method": "POST", "url": "/v1/responses", "body": {"input": [USER]}},
+    ],
+    "chat": [{"messages": [SYSTEM, USER, PARIS]}, {"messages": [USER]}],
+    "sharegpt": [
+        {"conversations": [{"from": "human", "value": "Capital of France?"}, {"from": "gpt", "value": "Paris"}]},
+        {"system": "Be brief.", "conversations": [{"from": "user", "value": "Capital of France?"}]},
+        {"conversations": [USER, PARIS]},
+    ],
+    "alpaca": [{"instruction": "Capital of France?", "input": "", "output": "Paris"}],
+    "completion": [
+        {"prompt": "Capital of France?", "completion": "Paris"},
+        {"prompt": [SYSTEM, USER], "completion": [PARIS]},
+    ],
+    "preference": [
+        {"prompt": "Capital of France?", "chosen": "Paris", "rejected": "Lyon"},
+        {"prompt": [USER], "chosen": [PARIS], "rejected": [LYON]},
+        {"chosen": [USER, PARIS], "rejected": [USER, LYON]},
+        {"input": {"messages": [USER]}, "preferred_output": [PARIS], "non_preferred_output": [LYON]},
+        {"input": {"messages": [USER]}, "preferred_completion": [PARIS], "non_preferred_completion": [LYON]},
+    ],
+}
+
+
+def made(values: dict[str, Any], shape: str) -> Draft:
+    return draft(Row(1, values, json.dumps(values)), shape)
+
+
+@pytest.mark.parametrize(("shape", "values"), [(shape, row) for shape, rows in ROWS.items() for row in rows])
+def test_it_works(shape: str, values: dict[str, Any]) -> None:
+    assert detect([values, values]) == shape
+    found = made(values, shape)
+    assert found.prompt == "Capital of France?"
+    assert found.messages[-1] == USER
+    assert found.reference in ("", "Paris")
+    assert found.rejected == ("Lyon" if shape == "preference" else "")
+    assert json.loads(found.data) == values
+
+
+def test_system_and_earlier_turns_are_kept() -> None:
+    turns = [SYSTEM, USER, PARIS, {"role": "user", "content": "And of Peru?"}, {"role": "assistant", "content": "Lima"}]
+    found = made({"messages": turns}, "chat")
+    assert (found.messages, found.prompt, found.reference) == (turns[:-1], "And of Peru?", "Lima")
+    shared = {
+        "system": "Be brief.",
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}],
+    }
+    assert made(shared, "sharegpt").messages == [SYSTEM, {"role": "user", "content": "Hi"}]
+
+
+def test_tools_are_kept() -> None:
+    calls = [{"id": "1", "type": "function", "function": {"name": "capital", "arguments": "{}"}}]
+    turns = [
+        USER, {"role": "assistant", "content": None, "tool_calls": calls, "weight": 1},
+        {"role": "tool", "tool_call_id": "1", "content": "Paris"}, PARIS,
+    ]  # fmt: skip
+    found = made({"messages": turns, "tools": [{"type": "function"}]}, "chat")
+    assert found.messages[1] == {"role": "assistant", "content": None, "tool_calls": calls}
+    assert found.messages[2]["tool_call_id"] == "1"
+    assert "tools" in json.loads(found.data)
+    assert json.loads(made({"messages": turns[:2]}, "chat").reference) == calls
+
+
+def test_parts_of_a_message_show_their_text() -> None:
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:"}}]
+    found = made({"messages": [{"role": "user", "content": parts}]}, "chat")
+    assert (found.prompt, found.messages[0]["content"]) == ("What is this?\n[image_url]", parts)
+
+
+def test_instruction_and_input_are_one_prompt() -> None:
+    found = made({"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}, "alpaca")
+    assert found.prompt == "Translate.\n\nGuten Tag"
+
+
+def test_ids_and_tags_come_along() -> None:
+    assert made({"id": 17, **ROWS["alpaca"][0], "tags": ["Geo", " geo", "x" * 51, 7]}, "alpaca").tags == ("geo",)
+    assert made({"id": 17, **ROWS["alpaca"][0], "tags": "geo, easy ,"}, "alpaca").tags == ("geo", "easy")
+    assert made({"id": 17, **ROWS["alpaca"][0]}, "alpaca").key == "17"
+    assert made(ROWS["batch"][0], "batch").key == "q-1"
+    assert made({"id": True, **ROWS["alpaca"][0]}, "alpaca").key == ""
+    assert len(made({"id": "x" * 900, **ROWS["alpaca"][0]}, "alpaca").key) == 500
+
+
+def test_anything_else_is_plain_columns() -> None:
+    assert detect([{"question": "?", "answer": "!"}]) == "columns"
+    assert detect([{"messages": "no list"}]) == "columns"
+    assert detect([ROWS["chat"][0], {"other": 1}, {"other": 1}]) == "columns"
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "says"),
+    [
+        ("chat", {"messages": []}, "'messages' must be a list of messages."),
+        ("chat", {"messages": "Hi"}, "'messages' must be a list of messages."),
+        ("chat", {"messages": [{"role": "pirate", "content": "Arr"}]}, "must have a 'role': one of system"),
+        ("chat", {"messages": [{"role": "user", "content": 7}]}, "must be text or a list of parts"),
+        ("chat", {"messages": [{"role": "user", "content": ["Hi"]}]}, "must be text or a list of parts"),
+        ("chat", {"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "must be text."),
+        ("chat", {"messages": [{"role": ["user"], "content": "Hi"}]}, "must have a 'role'"),
+        ("chat", {"messages": [SYSTEM, PARIS]}, "No message of a user asks anything."),
+        ("chat", {"messages": [{"role": "user", "content": "  "}]}, "No message of a user asks anything."),
+        ("chat", {"messages": [PARIS]}, "No message of a user asks anything."),
+        ("batch", {"body": []}, "'body' must be an object."),
+        ("batch", {"url": "/v1/embeddings", "body": {"input": ["a", "b"]}}, "'input' must be text."),
+        ("sharegpt", {"conversations": [{"from": "alien", "value": "Hi"}]}, "'from': one of human"),
+        ("sharegpt", {"conversations": ["Hi"]}, "A turn must have 'value'"),
+        ("sharegpt", {"conversations": [{"from": ["human"], "value": "Hi"}]}, "'from': one of human"),
+        ("alpaca", {"instruction": 7, "output": "x"}, "'instruction' must be text."),
+        ("completion", {"prompt": "Hi", "completion": 7}, "'completion' must be a list of messages."),
+        ("completion", {"prompt": "Hi", "completion": None}, "'completion' must be a list of messages."),
+        ("preference", {"prompt": "Hi", "chosen": [USER], "rejected": "x"}, "'chosen' must be the assistant's."),
+        ("preference", {"chosen": [USER, PARIS], "rejected": [USER, PARIS]}, "asks anything"),
+        ("preference", {"chosen": [PARIS], "rejected": [LYON]}, "asks anything"),
+        ("preference", {"chosen": "no prompt", "rejected": "x"}, "must be a list of messages"),
+        ("preference", {"input": {"messages": [USER]}, "preferred_output": [PARIS]}, "'non_preferred_output' must be"),
+    ],
+)
+def test_it_rejects(shape: str, values: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRow) as caught:
+        made(values, shape)
+    assert says in str(caught.value)
