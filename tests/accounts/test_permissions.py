@@ -1,4 +1,4 @@
-"""Every route of the API against everybody who may not use it. A route without an entry fails the first test."""
+"""Every route of the API against everybody who may not use it."""
 
 import re
 from collections.abc import Iterator
@@ -13,43 +13,15 @@ from apps.accounts.services import create_api_key
 from apps.batches.models import Batch, File
 from apps.core.api.views import UnknownRoute
 from tests.batches.cast import make_batch, make_file
+from tests.routes import ROUTES
 
-OPEN = {"v1", "v1/schema", "v1/docs", "v1/"}
+OUTSIDE = {"v1", "v1/schema", "v1/docs", "v1/"}
 
 SCOPES = {
-    ("GET", "v1/files"): Scope.FILES_READ,
-    ("POST", "v1/files"): Scope.FILES_WRITE,
-    ("GET", "v1/files/<uid:file_id>"): Scope.FILES_READ,
-    ("DELETE", "v1/files/<uid:file_id>"): Scope.FILES_WRITE,
-    ("GET", "v1/files/<uid:file_id>/content"): Scope.FILES_READ,
-    ("GET", "v1/batches"): Scope.BATCHES_READ,
-    ("POST", "v1/batches"): Scope.BATCHES_WRITE,
-    ("GET", "v1/batches/<uid:batch_id>"): Scope.BATCHES_READ,
-    ("POST", "v1/batches/<uid:batch_id>/cancel"): Scope.BATCHES_WRITE,
-    ("POST", "v1/batches/<uid:batch_id>/pause"): Scope.BATCHES_WRITE,
-    ("POST", "v1/batches/<uid:batch_id>/resume"): Scope.BATCHES_WRITE,
-    ("POST", "v1/batches/<uid:batch_id>/retry"): Scope.BATCHES_WRITE,
-    ("GET", "v1/batches/<uid:batch_id>/output"): Scope.BATCHES_READ,
-    ("GET", "v1/batches/<uid:batch_id>/events"): Scope.BATCHES_READ,
-    ("POST", "v1/chat/completions"): Scope.MODELS_USE,
-    ("POST", "v1/completions"): Scope.MODELS_USE,
-    ("POST", "v1/embeddings"): Scope.MODELS_USE,
-    ("POST", "v1/responses"): Scope.MODELS_USE,
-    ("GET", "v1/models"): Scope.MODELS_READ,
-    ("GET", "v1/models/benchmarks"): Scope.MODELS_READ,
-    ("POST", "v1/models/benchmarks"): Scope.MODELS_WRITE,
-    ("GET", "v1/models/benchmarks/<uid:benchmark_id>"): Scope.MODELS_READ,
-    ("POST", "v1/models/benchmarks/<uid:benchmark_id>/cancel"): Scope.MODELS_WRITE,
-    ("POST", "v1/models/install"): Scope.MODELS_WRITE,
-    ("GET", "v1/models/installs"): Scope.MODELS_READ,
-    ("GET", "v1/models/installs/<uid:install_id>"): Scope.MODELS_READ,
-    ("POST", "v1/models/installs/<uid:install_id>/cancel"): Scope.MODELS_WRITE,
-    ("POST", "v1/models/installs/<uid:install_id>/retry"): Scope.MODELS_WRITE,
-    ("GET", "v1/models/installs/<uid:install_id>/events"): Scope.MODELS_READ,
-    ("DELETE", "v1/models/<path:name>"): Scope.MODELS_WRITE,
-    ("GET", "v1/models/<path:name>"): Scope.MODELS_READ,
+    (method, f"v1/{path}"): scope for (method, path), scope in ((key.split(" "), at) for key, at in ROUTES.items())
 }
-WITH_OBJECT = [route for route in SCOPES if "<" in route[1]]
+BY_PEOPLE = re.compile("/answers/|/items/<|/undo|/assignments")  # a key that is nobody's is refused before
+WITH_OBJECT = [route for route in SCOPES if "<" in route[1] and not BY_PEOPLE.search(route[1])]
 
 
 def routes() -> Iterator[tuple[str, Any]]:
@@ -65,8 +37,8 @@ def routes() -> Iterator[tuple[str, Any]]:
 
 
 def address(route: str, file: str = "file-x", batch: str = "batch_x", model: str = "m") -> str:
-    route = route.replace("<uid:benchmark_id>", "bench_x").replace("<uid:install_id>", "install_x")
-    filled = route.replace("<uid:file_id>", file).replace("<uid:batch_id>", batch).replace("<path:name>", model)
+    route = route.replace("<uid:file_id>", file).replace("<uid:batch_id>", batch).replace("<path:name>", model)
+    filled = re.sub("<uid:([a-z]+)_id>", r"\1_1", route).replace("<int:number>", "1")
     assert not re.search("[<>]", filled)
     return f"/{filled}"
 
@@ -79,7 +51,7 @@ def test_every_route_is_listed_here() -> None:
     found = set()
     for path, callback in routes():
         view = getattr(callback, "cls", None)
-        if path in OPEN or view is UnknownRoute:
+        if path in OUTSIDE or view is UnknownRoute:
             continue
         assert view is not None, f"{path} is no API view"
         found |= {
