@@ -19,7 +19,7 @@ def make_version(project: Project, prompts: Sequence[str] = PROMPTS, *, name: st
     Example.objects.bulk_create(
         Example(
             dataset=dataset, number=number, added_in=1, messages=json.dumps(messages_of(prompt)), prompt=prompt,
-            fingerprint=fingerprint(messages_of(prompt)),
+            data=json.dumps({"messages": messages_of(prompt)}), fingerprint=fingerprint(messages_of(prompt)),
         )
         for number, prompt in enumerate(prompts, start=1)
     )  # fmt: skip

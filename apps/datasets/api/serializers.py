@@ -24,6 +24,16 @@ class JsonField(serializers.ReadOnlyField):
         return json.loads(value) if value else None
 
 
+@extend_schema_field(serializers.ListField(child=serializers.DictField()))
+class JsonListField(JsonField):
+    """The text of a list."""
+
+
+@extend_schema_field(serializers.DictField())
+class JsonObjectField(JsonField):
+    """The text of an object."""
+
+
 class DatasetSerializer(serializers.Serializer[Dataset]):
     id = serializers.CharField(source="uid")
     object = ConstantField("dataset")
@@ -66,12 +76,12 @@ class ExampleSerializer(serializers.Serializer[Example]):
     object = ConstantField("dataset.example")
     number = serializers.IntegerField(help_text="Its `custom_id` in batches, and never another's.")
     key = serializers.CharField(allow_blank=True, help_text="The row's own id, where it had one.")
-    messages = extend_schema_field(serializers.ListField(child=serializers.DictField()))(JsonField)()
+    messages = JsonListField()
     prompt = serializers.CharField(help_text="The last user message.")
     reference = serializers.CharField(allow_blank=True, help_text="The expected answer.")
     rejected = serializers.CharField(allow_blank=True, help_text="The worse answer of a preference row.")
     tags = serializers.ListField(child=serializers.CharField())
-    row = extend_schema_field(serializers.DictField())(JsonField)(source="data", help_text="As it came.")
+    row = JsonObjectField(source="data", help_text="As it came.")
 
 
 class ExampleQuery(serializers.Serializer[Any]):
