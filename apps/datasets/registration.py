@@ -7,18 +7,18 @@ from apps.datasets.imports import job as importing
 from apps.datasets.jobs import JobTopic
 from apps.datasets.runs import collecting, sending
 from apps.datasets.runs.progress import TOPICS
+from apps.datasets.runs.uses import uses_of
 from apps.events import progress
+from apps.models import removal
 
 
 def register() -> None:
-    duties.register("import datasets", importing.KIND.duty)
-    duties.register("find duplicates", duplicates.KIND.duty)
-    progress.register(importing.TOPIC, JobTopic(importing.KIND))
-    progress.register(duplicates.TOPIC, JobTopic(duplicates.KIND))
+    for kind in (importing.KIND, duplicates.KIND, exporting.KIND):
+        duties.register(f"work on {kind.topic} jobs", kind.duty)
+        progress.register(kind.topic, JobTopic(kind))
     duties.register("send columns", sending.send_columns)
     duties.register("send judges", sending.send_judges)
     duties.register("collect answers", collecting.collect_answers)
     for name, topic in TOPICS.items():
         progress.register(name, topic)
-    duties.register("export datasets", exporting.KIND.duty)
-    progress.register(exporting.TOPIC, JobTopic(exporting.KIND))
+    removal.register("datasets", uses_of)

@@ -81,7 +81,7 @@ def page(site: LiveStack, browser: Browser) -> Iterator[Page]:
 def picture(page: Page, number: int, name: str) -> None:
     if TAKEN:
         page.wait_for_timeout(400)
-        page.screenshot(path=REPOSITORY / f"docs/img/workbench-{number}-{name}.png")
+        page.screenshot(path=REPOSITORY / f"docs/img/workbench-{number:02}-{name}.png")
 
 
 def rows(*, bad: bool) -> str:
