@@ -21,7 +21,7 @@ from apps.batches.validate import validate_next
 from apps.core.leases import Keeper
 from apps.events import progress
 from apps.models.models import Model
-from tests.events.cast import complete, running_batch
+from tests.events.cast import complete, member, running_batch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -219,14 +219,15 @@ def test_retry_batch_rejects_what_still_runs(project: Project) -> None:
 
 def test_create_key_works(project: Project) -> None:
     ApiKey.objects.all().delete()
-    out = StringIO()
+    mia, out = member(project), StringIO()
     call_command(
         "create_key", project.name, "laptop", "--scopes", "batches.read", "files.read", "--models", "test-model",
-        "--expires-days", "30", stdout=out, stderr=StringIO(),
+        "--expires-days", "30", "--user", "mia", stdout=out, stderr=StringIO(),
     )  # fmt: skip
     key = ApiKey.objects.get()
     assert key.digest == ApiKey.digest_of(out.getvalue().strip())  # a script reads the secret and nothing else
     assert (key.project, key.name, key.scopes) == (project, "laptop", ["batches.read", "files.read"])
+    assert key.created_by == mia
     assert key.allowed_models == ["test-model"]
     assert key.expires_at is not None
     assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
@@ -237,3 +238,5 @@ def test_create_key_rejects_what_does_not_exist(project: Project) -> None:
         run("create_key", "nobody", "laptop")
     with pytest.raises(CommandError, match="Unknown scope 'everything'"):
         run("create_key", project.uid, "laptop", "--scopes", "everything")
+    with pytest.raises(CommandError, match="no user 'nobody'"):
+        run("create_key", project.uid, "laptop", "--user", "nobody")

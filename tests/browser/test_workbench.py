@@ -133,6 +133,7 @@ def run_it(page: Page) -> None:
     for model in ("smollm2-135m", "smollm2-135m-tuned"):
         page.get_by_label(model, exact=True).check()
     page.get_by_label("Max tokens").fill("24")
+    page.get_by_label("Temperature").fill("0")
     expect(page.locator("[data-estimated]")).to_contain_text("960")
     picture(page, 3, "new-run")
     page.get_by_role("button", name="Start").click()
@@ -169,6 +170,7 @@ def prefer(page: Page) -> None:
         press(page, verdict, "Control+Enter")
     page.goto(f"/admin/datasets/run/{run}/results/")
     expect(page.get_by_text("smollm2-135m-tuned").first).to_be_visible()
+    expect(page.get_by_text("Being computed")).to_have_count(0)
     picture(page, 8, "results")
 
 

@@ -2,6 +2,7 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 from django.utils import timezone
@@ -18,6 +19,9 @@ class Command(BaseCommand):
         parser.add_argument("name", help="what the key is for")
         parser.add_argument("--scopes", nargs="+", metavar="SCOPE", help=f"default: all ({', '.join(Scope.values)})")
         parser.add_argument("--models", nargs="+", metavar="MODEL", default=[], help="default: every model")
+        parser.add_argument(
+            "--user", metavar="NAME", help="whose decisions come by the key; without one it cannot review"
+        )
         parser.add_argument("--expires-days", type=int, metavar="N", help="default: never")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -25,6 +29,9 @@ class Command(BaseCommand):
         if project is None:
             names = ", ".join(Project.objects.values_list("name", flat=True)) or "none; make one in the admin"
             raise CommandError(f"There is no project {options['project']!r}. Projects: {names}.")
+        user = User.objects.filter(username=options["user"]).first()
+        if options["user"] and user is None:
+            raise CommandError(f"There is no user {options['user']!r}.")
         days = options["expires_days"]
         try:
             _key, secret = create_api_key(
@@ -33,6 +40,7 @@ class Command(BaseCommand):
                 scopes=options["scopes"],
                 allowed_models=options["models"],
                 expires_at=timezone.now() + timedelta(days=days) if days else None,
+                created_by=user,
             )
         except ValueError as error:
             raise CommandError(str(error)) from error
