@@ -52,6 +52,7 @@ def photographer(browser: Browser, site: LiveStack) -> Iterator[Page]:
     )  # fmt: skip
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     sign_in(page, cast.NAME, cast.PASSWORD)
     yield page
     context.close()
@@ -71,7 +72,7 @@ def test_a_models_life(photographer: Page) -> None:
     page.get_by_label("Model", exact=False).first.fill(NAME)
     page.get_by_role("button", name="Install").click()
     share = page.locator("#install [data-bar=bytes]")
-    expect(share).to_have_attribute("style", re.compile(r"width: ?[4-7]\d"))
+    expect(share).to_have_attribute("style", re.compile(r"width: ?[4-7]\d"), timeout=BOOT)
     shoot(page, "install")
     expect(page.locator("#install .bs-pill")).to_have_text("ready", timeout=BOOT)
 
@@ -90,9 +91,3 @@ def test_a_models_life(photographer: Page) -> None:
     expect(page.locator("#benchmark .bs-pill")).to_have_text("completed", timeout=MEASURE)
     page.wait_for_timeout(500)
     shoot(page, "benchmark")
-
-    page.goto("/admin/models/model/")
-    page.get_by_role("link", name=NAME).click()
-    page.get_by_role("link", name="Delete").first.click()
-    expect(page.get_by_text("Disk space that is freed")).to_be_visible()
-    shoot(page, "delete")
