@@ -133,7 +133,6 @@ def run_it(page: Page) -> None:
     for model in ("smollm2-135m", "smollm2-135m-tuned"):
         page.get_by_label(model, exact=True).check()
     page.get_by_label("Max tokens").fill("24")
-    page.get_by_label("Temperature").fill("0")
     expect(page.locator("[data-estimated]")).to_contain_text("960")
     picture(page, 3, "new-run")
     page.get_by_role("button", name="Start").click()
