@@ -1,6 +1,7 @@
 """The test session's own PostgreSQL and Valkey, and the cast: a project with its key, and a stranger with another."""
 
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from batchserver.supervisor import running  # noqa: E402
 
 
 def pytest_configure() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
 
 

@@ -219,7 +219,12 @@ def test_it_survives_being_killed_between_and_within_chunks(
     batchwork.send(keeper)
     batchwork.answer(batchwork.waiting(), lambda r: refusal() if r.custom_id == "2" else batchwork.echo(r))
     batchwork.end(keeper)
-    for victim in ("items.refresh_answers", "answers.fail_missing", "items.refresh_columns", "runs.announce"):
+    for victim in (
+        "items.refresh_answers",
+        "runs.answers.fail_missing",
+        "items.refresh_columns",
+        "runs.services.announce",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(f"apps.datasets.{victim}", _die)
             with pytest.raises(KeyboardInterrupt):

@@ -47,10 +47,11 @@ def test_versions_and_examples_are_listed(api: APIClient, project: Project) -> N
     assert [row["version"] for row in api.get(f"{URL}{path}/versions").json()["data"]] == [2, 1]
     assert [row["version"] for row in api.get(f"{URL}{path}/versions?after=2").json()["data"]] == [1]
     listed = api.get(f"{URL}{path}/examples").json()
+    asked = [{"role": "user", "content": "Capital of Peru?"}]
     assert [row["number"] for row in listed["data"]] == [2, 3]
     assert listed["data"][0] == {
         "object": "dataset.example", "number": 2, "key": "", "prompt": "Capital of Peru?", "reference": "",
-        "messages": [{"role": "user", "content": "Capital of Peru?"}], "rejected": "", "tags": ["andes"], "row": None,
+        "messages": asked, "rejected": "", "tags": ["andes"], "row": {"messages": asked},
     }  # fmt: skip
     assert [row["number"] for row in api.get(f"{URL}{path}/examples?version=1").json()["data"]] == [1, 2, 3]
     assert [row["number"] for row in api.get(f"{URL}{path}/examples?tag=Andes").json()["data"]] == [2]

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
@@ -98,9 +100,7 @@ def test_another_column_can_be_the_baseline(run: Run, mia: User) -> None:
         read(run, mia, baseline=7)
 
 
-def test_a_page_costs_the_same_queries_however_long(
-    project: Project, mia: User, django_assert_num_queries: Any
-) -> None:
+def test_a_page_costs_the_same_queries_however_long(project: Project, mia: User) -> None:
     prompts = [f"Question {number}" for number in range(60)]
     run = make_run(make_version(project, prompts), dict.fromkeys("abcd", prompts))
     for number in range(1, 40):
@@ -109,9 +109,11 @@ def test_a_page_costs_the_same_queries_however_long(
     every = Filters.parse({"starred": "mine", "column": "1", "column_is": "longest", "edited": "yes"})
     searched = replace(every, text="Question")
     for limit in (1, 50):
-        for filters, expected in ((ALL, 5), (every, 6), (searched, 11)):  # a search has a transaction of its own
-            with django_assert_num_queries(expected):
+        # A search has a transaction of its own, and how it goes about it is up to PostgreSQL's statistics.
+        for filters, expected in ((ALL, {5}), (every, {6}), (searched, {10, 11})):
+            with CaptureQueriesContext(connection) as queries:
                 page = read(run, mia, limit=limit, filters=filters, diff=True)
+            assert len(queries) in expected
             assert len(page.rows) == min(limit, 50 if filters == ALL else 39)
 
 

@@ -134,6 +134,7 @@ def test_it_starts_what_is_broken_only_when_told(
 def test_it_survives_ctrl_c(worker: None, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE_PASS_ENV", "FAKE_ENGINE_*")
     monkeypatch.setenv("FAKE_ENGINE_LOAD_SECONDS", "5")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(CommandError, match="Stopped waiting"):
         call_command("engine", "start", "test-model")

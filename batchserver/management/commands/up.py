@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import sys
 from argparse import ArgumentParser
@@ -36,6 +37,8 @@ class Command(BaseCommand):
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it so
                 signal.signal(number, _interrupt)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 are few for a crowd of clients
         log = Log(quiet=quiet)
         try:
             with claim(settings.VAR_DIR):
