@@ -37,7 +37,7 @@ class Command(BaseCommand):
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it so
                 signal.signal(number, _interrupt)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 are few for a crowd of clients
         log = Log(quiet=quiet)
         try:
