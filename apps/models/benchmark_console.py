@@ -1,20 +1,17 @@
 """Benchmarks on a terminal: a bar of levels, and tables of figures."""
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Any
 
 from django.core.management.base import CommandError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
-from apps.events import progress
+from apps.events.console import follow
 from apps.models.benchmark import MEASURES, TOPIC, compare, label
 from apps.models.models import Benchmark
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 COLUMNS = {  # of a level: which of its figures, which percentile, how many decimal places
     "in flight": ("concurrency", "", 0),
     "requests": ("requests", "", 0),
@@ -34,11 +31,7 @@ COMPARED = ("output_tokens_per_second", "requests_per_second", "first_token", "i
 
 def wait_for(benchmark: Benchmark) -> None:
     """Show a bar until it has ended. Raises `CommandError` unless it was measured to the end; Ctrl-C lets it go on."""
-    try:
-        asyncio.run(_follow(benchmark.uid))
-    except KeyboardInterrupt:
-        message = f"Stopped watching; {benchmark.uid} goes on, and can be cancelled in the admin."
-        raise CommandError(message, returncode=INTERRUPTED) from None
+    follow(TOPIC, benchmark.uid, MofNCompleteColumn())
     benchmark.refresh_from_db()
     Console().print(levels_table(benchmark))
     if benchmark.status != Benchmark.Status.COMPLETED:
@@ -65,16 +58,6 @@ def comparison_table(benchmarks: Sequence[Benchmark]) -> Table:
         cells = [f"{line[concurrency]:,.1f}" if concurrency in line else "-" for line in figures]
         table.add_row(f"{concurrency:,.0f}", *cells)
     return table
-
-
-async def _follow(uid: str) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        async with aclosing(progress.watch(TOPIC, uid)) as snapshots:
-            async for snapshot in snapshots:
-                done, total = snapshot["completed"], snapshot["total"]
-                bar.update(task, description=snapshot["status_label"], completed=done, total=total)
 
 
 def _cell(level: dict[str, Any], name: str, percentile: str, digits: int) -> str:

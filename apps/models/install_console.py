@@ -1,30 +1,25 @@
 """Installs and deletions on a terminal, for the management commands."""
 
-import asyncio
-from contextlib import aclosing
-
 from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, TaskID, TransferSpeedColumn
 from rich.table import Table
 
 from apps.events import progress
+from apps.events.console import follow
 from apps.models.models import Install
 from apps.models.progress import TOPIC
 from apps.models.removal import Preview
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 STEPS_OF_BYTES = (Install.Status.DOWNLOADING, Install.Status.CHECKING)
 
 
 def wait_for(install: Install) -> None:
     """Show a bar for each step until it has ended. Raises `CommandError` unless it is ready; Ctrl-C lets it go on."""
-    try:
-        asyncio.run(_follow(install.uid))
-    except KeyboardInterrupt:
-        message = f"Stopped watching; {install.uid} goes on, and can be cancelled in the admin."
-        raise CommandError(message, returncode=INTERRUPTED) from None
+    tasks: dict[str, TaskID] = {}
+    figures = (DownloadColumn(), TransferSpeedColumn())
+    follow(TOPIC, install.uid, *figures, show=lambda bars, snapshot: _show(bars, tasks, snapshot))
     install.refresh_from_db()
     for refusal in install.refusals:
         Console(stderr=True).print(f"  {refusal['file']}: {refusal['reason']}", markup=False, highlight=False)
@@ -41,21 +36,6 @@ def preview_table(preview: Preview) -> Table:
     for use in preview.uses:
         table.add_row(use.what, f"{use.total} name it and are kept; {use.running} need it now")
     return table
-
-
-async def _follow(uid: str) -> None:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-        async with aclosing(progress.watch(TOPIC, uid)) as snapshots:
-            async for snapshot in snapshots:
-                _show(bars, tasks, snapshot)
 
 
 def _show(bars: Progress, tasks: dict[str, TaskID], snapshot: progress.Snapshot) -> None:

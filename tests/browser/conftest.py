@@ -1,6 +1,7 @@
 """A real Chromium before a live site, whose engine is the fake one, made slow enough to be watched."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 CURE = "No Chromium: `apt-get install chromium` as root, or `var/venv/server/bin/playwright install chromium`."
 PATIENCE = 30_000  # milliseconds
+SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page
 
 Start = Callable[..., Page]
 
@@ -86,3 +88,20 @@ def line_of(number: int) -> str:
     message = {"role": "user", "content": f"What is {number} times {number}?"}
     body = {"model": cast.MODEL, "messages": [message]}
     return json.dumps({"custom_id": f"square-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+
+
+def shoot(page: Page, name: str) -> None:
+    """In light, dark, and on a phone."""
+    if not SHOTS:
+        return
+    folder = Path(SHOTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.set_viewport_size({"width": 1360, "height": 900})
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+    page.evaluate("document.documentElement.classList.add('dark')")
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / f"{name}-dark.png", full_page=True)
+    page.evaluate("document.documentElement.classList.remove('dark')")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.screenshot(path=folder / f"{name}-phone.png", full_page=True)
+    page.set_viewport_size({"width": 1360, "height": 900})

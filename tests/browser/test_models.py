@@ -1,20 +1,18 @@
 """A model from the hub's address to its deletion, by hand: watched, tried, measured."""
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import cast
+from tests.browser.conftest import shoot
 from tests.fakes.hostile.folders import entries, safetensors, tiny_model
 from tests.models.hubs import RunningHub, running_hub
 from tests.stack.live import REPOSITORY, LiveStack
 
 pytestmark = pytest.mark.browser
-SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page
 WEIGHTS = {"model.embed_tokens.weight": [4000, 500], "lm_head.weight": [4000, 500]}
 
 
@@ -38,23 +36,6 @@ def site(browser: Browser, hub: RunningHub, tmp_path_factory: pytest.TempPathFac
         made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.cast import main; main()")
         assert made.returncode == 0, made.stderr
         yield stack
-
-
-def shoot(page: Page, name: str) -> None:
-    """In light, dark, and on a phone."""
-    if not SHOTS:
-        return
-    folder = Path(SHOTS)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.set_viewport_size({"width": 1360, "height": 900})
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
-    page.evaluate("document.documentElement.classList.add('dark')")
-    page.wait_for_timeout(300)
-    page.screenshot(path=folder / f"{name}-dark.png", full_page=True)
-    page.evaluate("document.documentElement.classList.remove('dark')")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.screenshot(path=folder / f"{name}-phone.png", full_page=True)
-    page.set_viewport_size({"width": 1360, "height": 900})
 
 
 def install(page: Page, source: str, name: str = "") -> None:

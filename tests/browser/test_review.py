@@ -8,9 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, sign_in
+from tests.browser.conftest import PATIENCE, shoot, sign_in
 from tests.browser.review_cast import LABELS
-from tests.browser.test_models import shoot
 from tests.stack.live import REPOSITORY, LiveStack
 
 pytestmark = pytest.mark.browser

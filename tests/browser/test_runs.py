@@ -1,17 +1,15 @@
 """A run by hand: chosen with its estimate, watched, asked again, judged."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import cast
+from tests.browser.conftest import shoot
 from tests.stack.live import REPOSITORY, LiveStack
 
 pytestmark = pytest.mark.browser
-SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page
 SETUP = """
 import json
 from pathlib import Path
@@ -21,6 +19,7 @@ from apps.datasets.models import Example
 from apps.models.models import Model
 from apps.models.services import register_model
 from tests.browser import cast
+from tests.browser.conftest import shoot
 from tests.datasets.cast import make_version
 cast.main()
 project = Project.objects.get()
@@ -43,24 +42,6 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made = stack.manage("shell", "-v", "0", "-c", SETUP)
         assert made.returncode == 0, made.stderr
         yield stack
-
-
-def shoot(page: Page, name: str) -> None:
-    """In light, dark, and on a phone."""
-    if not SHOTS:
-        return
-    folder = Path(SHOTS)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
-    page.evaluate("document.documentElement.classList.add('dark')")
-    page.wait_for_timeout(300)
-    page.screenshot(path=folder / f"{name}-dark.png", full_page=True)
-    page.evaluate("document.documentElement.classList.remove('dark')")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.screenshot(path=folder / f"{name}-phone.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_it_works(page: Page) -> None:

@@ -114,7 +114,7 @@ def test_reviewers_agree(run: Run, people: list[User]) -> None:
     assert (fleiss.name, fleiss.items, alpha.name, alpha.items) == ("fleiss", 1, "alpha", 8)
     assert alpha.value == pytest.approx(1 - (4 / 17) / (2 * 9 * 8 / (17 * 16)))  # observed, expected disagreement
     assert preferences.figures[0].value is None
-    assert "too few of the same preferences" in preferences.figures[0].sentence
+    assert "needs two reviewers who decided about the same preferences" in preferences.figures[0].sentence
 
 
 def test_everybody_agreeing_is_one(run: Run, people: list[User]) -> None:

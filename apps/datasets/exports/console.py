@@ -1,19 +1,14 @@
 """Exports on a terminal, for the management command: a bar, and where the bytes are."""
 
-import asyncio
 import shutil
-from contextlib import aclosing
 from pathlib import Path
 
 from django.core.management.base import CommandError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import MofNCompleteColumn
 
 from apps.datasets.exports.job import TOPIC
 from apps.datasets.models import Dataset, Export
-from apps.events import progress
-
-INTERRUPTED = 130  # the shell's code for Ctrl-C
+from apps.events.console import follow
 
 
 def find_dataset(name: str, project: str | None) -> Dataset:
@@ -30,11 +25,7 @@ def find_dataset(name: str, project: str | None) -> Dataset:
 
 def wait_for(export: Export) -> None:
     """Show a bar until it has ended. Raises `CommandError` unless it completed; Ctrl-C lets it go on."""
-    try:
-        asyncio.run(_follow(export.uid))
-    except KeyboardInterrupt:
-        message = f"Stopped watching; {export.uid} goes on, and can be cancelled in the admin."
-        raise CommandError(message, returncode=INTERRUPTED) from None
+    follow(TOPIC, export.uid, MofNCompleteColumn())
     export.refresh_from_db()
     if export.status != Export.Status.COMPLETED:
         raise CommandError(f"{export.uid} is {export.status}. {export.message}")
@@ -51,13 +42,3 @@ def save(export: Export, path: Path) -> None:
                 shutil.copyfileobj(source, copy)
     except OSError as error:
         raise CommandError(f"Cannot write {path}: {error.strerror}.") from error
-
-
-async def _follow(uid: str) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        async with aclosing(progress.watch(TOPIC, uid)) as snapshots:
-            async for snapshot in snapshots:
-                done, total = snapshot["completed"], snapshot["total"] or None
-                bar.update(task, description=snapshot["status_label"], completed=done, total=total)

@@ -156,7 +156,9 @@ TITLES = {"cohen": "Cohen's kappa", "fleiss": "Fleiss' kappa", "alpha": "Krippen
 def _figure(name: str, reviewers: tuple[str, ...], found: Sequence[Any], about: str) -> Figure:
     items, value = found
     who = " and ".join(reviewers) if len(reviewers) == 2 else f"{len(reviewers)} reviewers"
-    if value is None:
+    if len(reviewers) < 2:
+        sentence = f"{TITLES[name]} needs two reviewers who decided about the same {about}."
+    elif value is None:
         sentence = f"{TITLES[name]} cannot be computed: {who} have decided about too few of the same {about}."
     else:
         meaning = _alpha_means(value) if name == "alpha" else _kappa_means(value)

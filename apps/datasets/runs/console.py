@@ -1,30 +1,23 @@
 """Runs on a terminal: what they will take, and a bar for each column."""
 
-import asyncio
-from contextlib import aclosing
 from typing import Any
 
 from django.core.management.base import CommandError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from apps.datasets.models import Run
 from apps.datasets.runs.estimates import Estimate
 from apps.datasets.runs.progress import RunTopic
 from apps.datasets.runs.services import TOPIC
-from apps.events import progress
-
-INTERRUPTED = 130  # the shell's code for Ctrl-C
+from apps.events.console import follow
 
 
 def wait_for(run: Run) -> None:
     """Show a bar for each column until all have ended. Raises `CommandError` unless every example was answered."""
-    try:
-        asyncio.run(_follow(run.uid))
-    except KeyboardInterrupt:
-        message = f"Stopped watching; {run.uid} goes on, and can be cancelled in the admin."
-        raise CommandError(message, returncode=INTERRUPTED) from None
+    tasks: dict[int, TaskID] = {}
+    figures = (MofNCompleteColumn(), TextColumn("{task.fields[failed]:,} failed  {task.fields[status]}"))
+    follow(TOPIC, run.uid, *figures, show=lambda bars, snapshot: _show(bars, tasks, snapshot["columns"]))
     snapshot = RunTopic().snapshot(run.uid)
     if snapshot is None:
         raise CommandError("The run was deleted.")
@@ -42,31 +35,16 @@ def estimate_table(estimate: Estimate) -> Table:
     return table
 
 
-async def _follow(uid: str) -> None:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]:,} failed  {task.fields[status]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[int, TaskID] = {}
-        async with aclosing(progress.watch(TOPIC, uid)) as snapshots:
-            async for snapshot in snapshots:
-                for column in snapshot["columns"]:
-                    _show(bars, tasks, column)
-
-
-def _show(bars: Progress, tasks: dict[int, TaskID], column: dict[str, Any]) -> None:
-    if column["id"] not in tasks:
-        tasks[column["id"]] = bars.add_task(column["label"], total=column["total"], failed=0, status="")
-    bars.update(
-        tasks[column["id"]],
-        completed=column["answered"] + column["failed"],
-        failed=column["failed"],
-        status=column["status"].replace("_", " "),
-    )
+def _show(bars: Progress, tasks: dict[int, TaskID], columns: list[dict[str, Any]]) -> None:
+    for column in columns:
+        if column["id"] not in tasks:
+            tasks[column["id"]] = bars.add_task(column["label"], total=column["total"], failed=0, status="")
+        bars.update(
+            tasks[column["id"]],
+            completed=column["answered"] + column["failed"],
+            failed=column["failed"],
+            status=column["status"].replace("_", " "),
+        )
 
 
 def _time(seconds: float | None) -> str:

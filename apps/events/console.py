@@ -1,0 +1,39 @@
+"""Watching something on a terminal: what every command that shows a bar shares."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from django.core.management.base import CommandError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+
+from apps.events import progress
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+Show = Callable[[Progress, progress.Snapshot], None]
+
+
+def one_bar(bars: Progress, snapshot: progress.Snapshot) -> None:
+    """What is done of the whole."""
+    task = bars.task_ids[0] if bars.task_ids else bars.add_task("", total=None)
+    done, total = snapshot["completed"], snapshot["total"] or None
+    bars.update(task, description=snapshot["status_label"], completed=done, total=total)
+
+
+def follow(topic: str, uid: str, *figures: ProgressColumn, show: Show = one_bar) -> None:
+    """Show bars, with `figures` behind each, until it has ended. `CommandError`: Ctrl-C, which ends nothing."""
+    try:
+        asyncio.run(_follow(topic, uid, figures, show))
+    except KeyboardInterrupt:
+        message = f"Stopped watching; {uid} goes on, and can be cancelled in the admin."
+        raise CommandError(message, returncode=INTERRUPTED) from None
+
+
+async def _follow(topic: str, uid: str, figures: tuple[ProgressColumn, ...], show: Show) -> None:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), *figures)
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        async with aclosing(progress.watch(topic, uid)) as snapshots:
+            async for snapshot in snapshots:
+                show(bars, snapshot)
