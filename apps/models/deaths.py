@@ -49,6 +49,7 @@ class Deaths:
     def survived(self, model: Model) -> None:
         """Its engine has worked, and lives: nothing is held against it."""
         self._in_a_row.pop(model.pk, None)
+        self._rests.pop(model.pk, None)
         if model.broken_until is not None:
             close_breaker(model=model)
 

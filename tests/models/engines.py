@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,12 +64,24 @@ def raw(engine: Engine, path: str, body: dict[str, Any]) -> bytes:
 
 
 def _post(engine: Engine, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    return _send(engine, "POST", path, json.dumps(body))
+
+
+def _send(engine: Engine, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
     connection = UnixHTTPConnection(engine.spec.socket, timeout=60)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    connection.request(method, path, body, {"Content-Type": "application/json"})
     response: http.client.HTTPResponse = connection.getresponse()
     answer = response.read()
     connection.close()
     return response.status, answer
+
+
+def cached_tokens(engine: Engine) -> int:
+    """How many tokens its KV cache holds, as the engine itself says."""
+    metrics = _send(engine, "GET", "/metrics")[1].decode()
+    (line,) = [line for line in metrics.splitlines() if line.startswith("vllm:cache_config_info{")]
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+    return int(labels["num_gpu_blocks"]) * int(labels["block_size"])
 
 
 def ask(engine: Engine, question: str, **options: Any) -> str:

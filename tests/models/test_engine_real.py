@@ -15,8 +15,9 @@ from django.conf import settings
 from apps.models.engine import Adapter, Engine, EngineSpec
 from apps.models.engine_command import command
 from apps.models.engine_settings import EngineSettings
+from apps.models.fit import estimate
 from tests.models import engines
-from tests.models.engines import all_gone, ask, eventually
+from tests.models.engines import all_gone, ask, cached_tokens, eventually
 
 pytestmark = pytest.mark.engine
 
@@ -81,6 +82,11 @@ def test_it_says_how_much_of_a_prompt_was_cached(engine: Engine) -> None:
     body = {"model": "smol", "prompt": "one two three four five " * 80, "max_tokens": 1}
     usages = [engines.post(engine, "/v1/completions", body)[1]["usage"] for _ in range(2)]
     assert usages[1]["prompt_tokens_details"]["cached_tokens"] >= 128  # a block, on a CPU
+
+
+def test_its_cache_holds_what_was_estimated(engine: Engine) -> None:
+    need = estimate(json.loads((MODEL / "config.json").read_text()), 0, on_cpu=True)
+    assert cached_tokens(engine) * need.kv_per_token == pytest.approx(2**30, rel=0.01)
 
 
 def test_it_answers_responses(engine: Engine) -> None:
