@@ -24,6 +24,7 @@ env.read_env(BASE_DIR / ".env")
 VAR_DIR: Path = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).absolute()
 FILES_DIR: Path = Path(env.str("FILES_DIR", default=str(VAR_DIR / "files")))
 MODELS_DIR: Path = Path(env.str("MODELS_DIR", default=str(VAR_DIR / "models")))
+TRAINING_DIR: Path = Path(env.str("TRAINING_DIR", default=str(VAR_DIR / "training")))
 LOG_DIR: Path = VAR_DIR / "log"
 RUN_DIR: Path = embedded.run_dir(VAR_DIR)
 
@@ -68,6 +69,10 @@ DATASET_ROW_MAX_BYTES: int = env.int("DATASET_ROW_MAX_BYTES", default=8 * 1024**
 GPU_HOUR_COST: float = env.float("GPU_HOUR_COST", default=0.0)  # of one slot, for estimates; 0: no cost is shown
 CURRENCY: str = env.str("CURRENCY", default="USD")
 
+# Fine-tuning.
+TRAINING_MAX_ROWS: int = env.int("TRAINING_MAX_ROWS", default=1_000_000)  # of a training file
+TRAINING_DISK_RESERVE_BYTES: int = env.int("TRAINING_DISK_RESERVE_BYTES", default=1024**3)  # stays free after a save
+
 # Where models come from.
 HF_ENDPOINT: str = env.str("HF_ENDPOINT", default="https://huggingface.co")
 MODEL_MAX_BYTES: int = env.int("MODEL_MAX_BYTES", default=500 * 1024**3)
@@ -106,6 +111,7 @@ INSTALLED_APPS = [
     "apps.models",
     "apps.batches",
     "apps.datasets",
+    "apps.training",
 ]
 
 MIDDLEWARE = [

@@ -69,6 +69,8 @@ class Scope(models.TextChoices):
     MODELS_USE = "models.use", "Ask models: chat, completions, responses, embeddings"
     DATASETS_READ = "datasets.read", "Read datasets, runs, answers and reviews"
     DATASETS_WRITE = "datasets.write", "Import, run, review and export datasets"
+    TRAINING_READ = "training.read", "Read fine-tuning jobs, their curves and deployments"
+    TRAINING_WRITE = "training.write", "Fine-tune models, deploy and withdraw them"
 
 
 def all_scopes() -> list[str]:

@@ -78,6 +78,30 @@ export_completed = Signal()
 `data`: `{"id": "export_…"}`. Not sent for an export that failed or was cancelled.
 """
 
+fine_tuning_job_succeeded = Signal()
+"""A model is trained: its result is a checkpoint that can be deployed.
+
+`data`: `{"id": "ftjob-…"}`. Not sent for each checkpoint on the way, nor when one is deployed.
+"""
+
+fine_tuning_job_failed = Signal()
+"""A fine-tuning job ended without a result: bad files, no memory, or a trainer that failed again and again.
+
+`data`: `{"id": "ftjob-…"}`. Not sent for a job that was cancelled, nor for a trainer that is started again.
+"""
+
+fine_tuning_job_cancelled = Signal()
+"""A fine-tuning job was cancelled. Its checkpoints stay.
+
+`data`: `{"id": "ftjob-…"}`. Not sent at the request itself, while a step still ends.
+"""
+
+model_deployed = Signal()
+"""A trained model passed its comparison with the base model and is served.
+
+`data`: `{"id": "deploy_…"}`. Not sent for a deployment that was refused or failed, nor when one is taken back.
+"""
+
 SIGNALS: dict[str, Signal] = {
     "file.created": file_created,
     "batch.completed": batch_completed,
@@ -89,5 +113,9 @@ SIGNALS: dict[str, Signal] = {
     "run.completed": run_completed,
     "example.starred": example_starred,
     "export.completed": export_completed,
+    "fine_tuning.job.succeeded": fine_tuning_job_succeeded,
+    "fine_tuning.job.failed": fine_tuning_job_failed,
+    "fine_tuning.job.cancelled": fine_tuning_job_cancelled,
+    "model.deployed": model_deployed,
 }
 """Event type to signal: an event of any other type cannot be announced."""

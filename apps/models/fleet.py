@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from apps.core import leases
 from apps.core.drain import STOP
+from apps.core.process import ProcessGroup
 from apps.models import costs, demand
 from apps.models.engine import AdapterRefused, Engine, EngineFailed
 from apps.models.engine_spec import adapters_of, spec_for
@@ -59,7 +60,7 @@ class Fleet:
         with self._timed(model, Verb.START):
             engine.start()
             try:
-                self._record([engine, *self._engines()])
+                self.record(engine.group)
                 engine.wait_ready(settings.ENGINE_START_SECONDS, self.must_stop)
             except BaseException:
                 engine.stop(STOP_SECONDS)
@@ -204,10 +205,11 @@ class Fleet:
         asleep = [engine for _, engine in self._asleep.values()]
         return [self._awake, *asleep] if self._awake else asleep
 
-    def _record(self, engines: list[Engine]) -> None:
-        """What the next owner of the slot has to reap, should we be killed."""
+    def record(self, group: ProcessGroup) -> None:
+        """What the next owner of the slot has to reap, should we be killed: this besides the engines."""
+        groups = [group, *(engine.group for engine in self._engines())]
         with transaction.atomic(), connection.cursor() as cursor:
-            leases.record_process_groups(cursor, self._held, [str(engine.group) for engine in engines])
+            leases.record_process_groups(cursor, self._held, map(str, groups))
 
     @contextmanager
     def _timed(self, model: Model, verb: Verb) -> Iterator[None]:

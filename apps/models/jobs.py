@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Protocol
 
 from apps.core.leases import Keeper
+from apps.core.process import ProcessGroup
 from apps.models.engine import Engine
+from apps.models.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,13 @@ class EngineHost(Protocol):
     @property
     def engine(self) -> Engine:
         """The one that runs."""
+
+    @property
+    def slot(self) -> Slot:
+        """Whose device is lent."""
+
+    def record(self, group: ProcessGroup) -> None:
+        """Note what a job started on the bare device: reaped, should we be killed. Call it before it does work."""
 
     def restart(self, *, explained: bool = False) -> bool:
         """Replace the dead engine; blocks while it loads. False: it does not start, or we have to stop.

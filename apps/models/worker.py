@@ -40,7 +40,7 @@ class GpuWorker:
     """An `EngineHost`. What a job does with the engine is the job kind's business."""
 
     def __init__(self, slot: Slot, held: leases.Held, keeper: leases.Keeper) -> None:
-        self._slot, self._keeper = slot, keeper
+        self.slot, self._keeper = slot, keeper
         for group in held.left_behind.splitlines():
             ProcessGroup.parse(group).reap(REAP_SECONDS)
         self._device, _ = Device.objects.update_or_create(slot=slot.key, defaults={**describe(slot), "seen_at": Now()})
@@ -59,6 +59,9 @@ class GpuWorker:
         """The one that is awake, while a job runs."""
         assert self._fleet.awake is not None  # noqa: S101 (for mypy)
         return self._fleet.awake
+
+    def record(self, group: ProcessGroup) -> None:
+        self._fleet.record(group)
 
     def step(self) -> bool:
         """Carry out one action of the plan. False when there is nothing to do, or an engine does not start."""
@@ -226,7 +229,7 @@ class GpuWorker:
         if model is not None and not job.urgent:
             self._fleet.show(EngineRow.State.BUSY)
         try:
-            jobs.kind(job.kind).run(self, self._keeper, window(model, self._slot) if model else 0)
+            jobs.kind(job.kind).run(self, self._keeper, window(model, self.slot) if model else 0)
         finally:
             self._job = None
         if model is not None and self._fleet.model is not None:
@@ -245,7 +248,7 @@ class GpuWorker:
             if self._fleet.adapt(fresh):
                 return True
         except (OSError, ValueError) as error:
-            log.warning("%s: %s", self._slot.key, error)
+            log.warning("%s: %s", self.slot.key, error)
         self._park(Park.STOP)
         return self._start(fresh)
 
@@ -255,7 +258,7 @@ class GpuWorker:
 
     def _learn(self, job: Job, model: Model, done: int, seconds: float) -> None:
         """Only from a turn that filled the window."""
-        if done > window(model, self._slot) and seconds > LEARN_FROM and job.seconds is None:
+        if done > window(model, self.slot) and seconds > LEARN_FROM and job.seconds is None:
             costs.record(device=self._device, model=model, verb=Verb.REQUEST, seconds=seconds / done)
 
     def _obey(self) -> None:
@@ -280,11 +283,11 @@ class GpuWorker:
 
     def _failed(self, message: str, model: Model, *, explained: bool = False) -> None:
         """Clear the slot, say so, and give whatever broke the model time before the next try."""
-        log.error("%s: %s", self._slot.key, message)
+        log.error("%s: %s", self.slot.key, message)
         if self._fleet.model == model:
             self._leave()
             self._fleet.drop()
-        lines = _last_lines(log_path(model, self._slot))
+        lines = _last_lines(log_path(model, self.slot))
         message = self._deaths.record(model, message, log=lines, explained=explained)
         self._fleet.show(EngineRow.State.FAILED, message, model)
 

@@ -1,0 +1,118 @@
+"""What the server and the trainer's child say to each other: a frozen order in, lines of news out. Django-free."""
+
+from typing import Literal
+
+import msgspec
+
+from apps.training.options import Options
+
+Method = Literal["sft", "dpo"]
+Technique = Literal["lora", "qlora", "full"]
+Backend = Literal["unsloth", "plain"]
+
+
+class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One training, whole: the same spec in an empty folder gives the same curves."""
+
+    method: Method
+    technique: Technique
+    backend: Backend | Literal["auto"]
+    """auto: Unsloth where it can do what is asked here, else plain."""
+    model: str
+    """The base model's folder."""
+    train_file: str
+    """JSON lines as `apps.training.rows` writes them."""
+    valid_file: str = ""
+    folder: str
+    """Where checkpoints go, `checkpoint-STEP` each; what is sealed there is gone on from."""
+    device: str
+    """"cpu", or the GPU's index."""
+    options: Options
+    reserve_bytes: int = 0
+    """Of the disk, that must stay free after a save."""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="event"):
+    backend: Backend
+    version: str
+    """Of its library, for the record."""
+    examples: int
+    valid_examples: int
+    tokens: int
+    """Of the training examples, once."""
+    trained_tokens: int
+    """Of these, those that are learned."""
+    cut: int
+    """Examples that were longer than `max_length`."""
+    steps: int
+    """In all."""
+    save_steps: int
+    resumed_from: int
+    """The step of the checkpoint that it goes on from; 0: it begins."""
+
+
+class Stepped(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="event"):
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float | None = None
+    token_accuracy: float | None = None
+    tokens: int = 0
+    """Seen so far, in this training."""
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    """Of the device at its highest; of a CPU, the process's."""
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="event"):
+    step: int
+    loss: float
+    token_accuracy: float | None = None
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, tag="saved", tag_field="event"):
+    """A checkpoint is whole: its manifest is on the disk."""
+
+    step: int
+    folder: str
+    digest: str
+    """SHA-256 of its manifest."""
+    bytes: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended", tag_field="event"):
+    """finished: all steps; early: it got no better; stopped: asked to, and what was done is saved."""
+
+    reason: Literal["finished", "early", "stopped"]
+    step: int
+    best_step: int
+    """Whose checkpoint is the result: the lowest validation loss, or without validation the last."""
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", tag_field="event"):
+    code: Literal["out_of_memory", "disk_full", "bad_data", "unsupported", "diverged", "checkpoint", "internal"]
+    message: str
+    """A sentence that says what to do."""
+
+
+News = Started | Stepped | Evaluated | Saved | Ended | Failed
+
+
+class MergeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Make one 16-bit model of a base and an adapter, on the CPU, in an empty folder."""
+
+    model: str
+    adapter: str
+    folder: str
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True, tag="merged", tag_field="event"):
+    changed: int
+    """Tensors that differ from the base's."""
+    tensors: int
+    bytes: int
+
+
+decode_news = msgspec.json.Decoder(News).decode
+encode = msgspec.json.Encoder().encode
