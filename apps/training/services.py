@@ -165,7 +165,7 @@ def duplicate_job(
     """A new job with its settings and files, but for `changes`. Raises `DomainError`, also for files that are gone."""
     if job.base is None or job.training_file is None:
         raise DomainError("The job's model or its training file was deleted: begin a new one.")
-    same = {
+    same: dict[str, Any] = {
         "project": job.project,
         "base": job.base,
         "training_file": job.training_file,
