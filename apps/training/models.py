@@ -38,6 +38,15 @@ class TrainingJobQuerySet(TenantQuerySet["TrainingJob"]):
         wanting = (TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING)
         return self.filter(status__in=wanting, cancel_requested_at=None, pause_requested_at=None)
 
+    def unheld(self) -> Self:
+        """Those that no live worker trains."""
+        return self.extra(
+            where=[
+                "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'training:' || training_trainingjob.id"
+                " AND l.expires_at > clock_timestamp())"
+            ]
+        )
+
 
 class TrainingJob(models.Model):
     """OpenAI's fine-tuning job. It is a row from its first to its last step; a device is lent to it in turns."""
@@ -105,6 +114,7 @@ class TrainingJob(models.Model):
     step = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField(default=0)  # in all; 0: not known yet
     seconds = models.FloatField(default=0)  # on a device, in all turns
+    tries = models.PositiveSmallIntegerField(default=0)  # trainers in a row that died before they saved anything
     log = models.TextField(blank=True)  # the trainer's last lines
     result_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 

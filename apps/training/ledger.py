@@ -1,0 +1,98 @@
+"""What a trainer's news become in rows: each lot in one transaction, fenced by the job's lease.
+
+A step that is done again after a crash is measured anew; nothing else is ever written twice.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection, transaction
+
+from apps.core import leases
+from apps.training.models import Checkpoint, JobEvent, Metric, TrainingJob
+from apps.training.services import note
+from apps.training.spec import Evaluated, News, Saved, Started, Stepped
+
+SPOKEN = 50  # steps of a job that become an event, about
+MEASURED = ("epoch", "loss", "token_accuracy", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes")
+
+
+class Ledger:
+    """Of one job, as long as our lease on it lasts."""
+
+    def __init__(self, job: TrainingJob, held: leases.Held) -> None:
+        self._job, self._held = job, held
+        self._tokens = 0  # that are learned in an epoch
+
+    def record(self, news: Sequence[News], **changes: Any) -> None:
+        """Raises `Fenced` when the job is ours no more, or has ended."""
+        with transaction.atomic():
+            self.fence()
+            for each in news:
+                changes |= self._take(each)
+            self._keep([each for each in news if isinstance(each, Stepped)])
+            going = TrainingJob.objects.filter(pk=self._job.pk).exclude(status__in=TrainingJob.ENDED)
+            if not going.update(**changes):
+                raise leases.Fenced(self._held.key)
+        self._job.refresh_from_db()
+
+    def fence(self) -> None:
+        """Call it within a transaction. Raises `Fenced`."""
+        with connection.cursor() as cursor:
+            leases.fence(cursor, self._held)
+
+    def _take(self, news: News) -> dict[str, Any]:
+        """What it changes on the job's row."""
+        match news:
+            case Started():
+                return self._begin(news)
+            case Stepped():
+                self._speak(news)
+                return {"step": news.step, "trained_tokens": round(news.epoch * self._tokens)}
+            case Evaluated():
+                values = {"valid_loss": news.loss, "valid_token_accuracy": news.token_accuracy}
+                Metric.objects.update_or_create(job=self._job, step=news.step, defaults=values)
+            case Saved():
+                self._save(news)
+                return {"tries": 0}
+        return {}
+
+    def _begin(self, news: Started) -> dict[str, Any]:
+        self._tokens = news.trained_tokens
+        again = f", from the checkpoint of step {news.resumed_from:,}" if news.resumed_from else ""
+        cut = f" {news.cut:,} of them are longer than max_length and were cut." if news.cut else ""
+        note(
+            self._job,
+            f"Training with {news.backend} {news.version}{again}: {news.examples:,} examples, {news.tokens:,} tokens, "
+            f"{news.steps:,} steps.{cut}",
+        )
+        return {
+            "backend": news.backend,
+            "backend_version": news.version,
+            "steps": news.steps,
+            "step": news.resumed_from,
+        }
+
+    def _save(self, news: Saved) -> None:
+        where = {"path": news.folder, "digest": news.digest, "bytes": news.bytes}
+        _, new = Checkpoint.objects.update_or_create(job=self._job, step=news.step, defaults=where)
+        if new:
+            note(self._job, f"Checkpoint created at step {news.step:,}.", data={"step": news.step})
+
+    def _keep(self, steps: list[Stepped]) -> None:
+        rows = {
+            each.step: Metric(job=self._job, step=each.step, **{name: getattr(each, name) for name in MEASURED})
+            for each in steps
+        }
+        Metric.objects.bulk_create(
+            rows.values(), update_conflicts=True, unique_fields=["job", "step"], update_fields=MEASURED
+        )
+
+    def _speak(self, news: Stepped) -> None:
+        steps = self._job.steps or 1
+        if news.step % max(steps // SPOKEN, 1):
+            return
+        data = {"step": news.step, "train_loss": news.loss, "train_mean_token_accuracy": news.token_accuracy}
+        JobEvent.objects.create(
+            job=self._job, type="metrics", message=f"Step {news.step}/{steps}: training loss={news.loss:.2f}", data=data
+        )
