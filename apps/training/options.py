@@ -36,7 +36,9 @@ Patience = Annotated[
     int, Meta(ge=0, le=100, description="Evaluations without progress after which training stops; 0: never.")
 ]
 Beta = Annotated[float, Meta(gt=0, le=2, description="DPO's: how closely the model stays with what it was.")]
-Switch = Annotated[bool, Meta()]
+Packing = Annotated[bool, Meta(description="Put several short examples into one sequence.")]
+CompletionsOnly = Annotated[bool, Meta(description="Learn the assistant's turns only, not the prompts.")]
+Checkpointing = Annotated[bool, Meta(description="Compute some things twice to save memory.")]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,12 +57,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_size: BatchSize = 2
     accumulation: Accumulation = 4
     max_length: Length = 2048
-    packing: Switch = False
-    """Put several short examples into one sequence."""
-    completions_only: Switch = True
-    """Learn the assistant's turns only, not the prompts."""
-    gradient_checkpointing: Switch = True
-    """Compute some things twice to save memory."""
+    packing: Packing = False
+    completions_only: CompletionsOnly = True
+    gradient_checkpointing: Checkpointing = True
     seed: Seed = 3407
     validation_share: Share = 0.0
     eval_steps: Interval = 0
