@@ -1,0 +1,108 @@
+"""Reads a training file: bytes in, checked rows and errors out. It knows no model and no database.
+
+Memory holds one line, whatever the file's size; at most `MAX_ERRORS` errors are kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from apps.training.json_lines import check_mark, too_long
+from apps.training.rows import BadRow, Row, Shape, check, shape_of
+from apps.training.spec import Method
+
+MAX_ERRORS = 100
+BLOCK = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    rows: int
+    """At most."""
+    line_bytes: int
+    least: int = 1
+    """Rows that there must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineError:
+    code: str
+    message: str
+    line: int | None = None
+    """Counts from 1; None: the whole file is meant."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Iterate over `rows()`; afterwards `errors` and `count` are known."""
+
+    file: IO[bytes]
+    method: Method
+    limits: Limits
+    errors: list[LineError] = field(default_factory=list)
+    bad: int = 0
+    """Lines that cannot be used, of which `errors` has the first."""
+    count: int = 0
+    """Rows, bad ones too."""
+    _shape: Shape | None = None
+    _shape_line: int = 0
+
+    def rows(self) -> Iterator[Row]:
+        """The good rows. Reading goes on after a bad one, so that all are told at once."""
+        for number, raw in _split(self.file, self.limits.line_bytes):
+            if not raw.strip():
+                continue
+            self.count += 1
+            try:
+                row = self._row(number, raw)
+            except BadRow as error:
+                self._add(error, number)
+                if error.code in ("wrong_encoding", "too_many_rows") or self.bad >= MAX_ERRORS:
+                    return
+            else:
+                yield row
+        if self.count < self.limits.least:
+            self._add(self._too_few(), None)
+
+    def _row(self, number: int, raw: bytes) -> Row:
+        if number == 1:
+            check_mark(raw)
+        if self.count > self.limits.rows:
+            message = f"The file has more than {self.limits.rows:,} examples: leave some out."
+            raise BadRow("too_many_rows", message)
+        if len(raw) > self.limits.line_bytes:
+            raise too_long(self.limits.line_bytes)
+        row = check(raw, self.method)
+        self._check_shape(number, row)
+        return row
+
+    def _check_shape(self, number: int, row: Row) -> None:
+        shape = shape_of(row)
+        if self._shape is None:
+            self._shape, self._shape_line = shape, number
+        if shape != self._shape:
+            message = f"It is of the shape {shape!r}, line {self._shape_line:,} of the shape {self._shape!r}: use one."
+            raise BadRow("mixed_shapes", message)
+
+    def _too_few(self) -> BadRow:
+        if not self.count:
+            return BadRow("empty_file", "The file holds no example: write one JSON object on each line.")
+        few, least = self.count, self.limits.least
+        message = f"The file holds {few} example{'s' * (few != 1)}, and at least {least} are needed: add some."
+        return BadRow("too_few_rows", message)
+
+    def _add(self, error: BadRow, line: int | None) -> None:
+        self.bad += line is not None
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(LineError(error.code, str(error), line))
+
+
+def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines. One beyond `limit` is passed over in blocks and given as its first `limit` + 1 bytes."""
+    number = 0
+    while raw := file.readline(limit + 2):
+        number += 1
+        if not raw.endswith(b"\n") and len(raw) > limit + 1:
+            while (rest := file.readline(BLOCK)) and not rest.endswith(b"\n"):
+                pass
+        yield number, raw.rstrip(b"\r\n")
