@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from apps.core import bell, leases
 from apps.events import progress
 from apps.events.services import announce
-from apps.models import canary
+from apps.models import canary, claims
 from apps.models.engine import UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import EngineDeath, Install, Model
@@ -61,7 +61,8 @@ class BootKind:
 def settle_boots(_keeper: leases.Keeper) -> bool:
     """End the boots that were cancelled, or whose engine did not come up; forget what nobody tries any more."""
     ended = [_settle(install) for install in _booting()]
-    forgotten, _ = Model.objects.filter(ready=False).exclude(installs__status=Status.BOOTING).delete()
+    untried = Model.objects.filter(ready=False).exclude(installs__status=Status.BOOTING)
+    forgotten, _ = untried.exclude(pk__in=claims.claimed()).delete()
     return any(ended) or forgotten > 0
 
 

@@ -59,6 +59,8 @@ class EngineSpec:
     adapters: tuple[Adapter, ...] = ()
     """Loaded at the start. An engine without any, and without extra slots for some, takes none later: LoRA costs
     speed."""
+    spare_loras: int = 0
+    """Slots for adapters that are on their way, besides those of the settings."""
     max_loras: int = 1
     """Adapters that one step of the engine can mix."""
     max_lora_rank: int = 64
@@ -66,7 +68,7 @@ class EngineSpec:
 
     @property
     def takes_adapters(self) -> bool:
-        return bool(self.adapters) or self.settings.extra_lora_slots > 0
+        return bool(self.adapters) or self.settings.extra_lora_slots + self.spare_loras > 0
 
     @property
     def can_sleep(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.models import engine_settings
+from apps.models import claims, engine_settings
 from apps.models.engine import Adapter, EngineSpec
 from apps.models.models import Model
 from apps.models.slots import Slot
@@ -16,8 +16,13 @@ EXTRA_RANK = 64  # of adapters that come later
 
 
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
-    """With every adapter that rides on it. Raises OSError, ValueError: a broken adapter, settings that do not fit."""
+    """With every adapter that rides on it, and a slot for one that is on its way.
+
+    Raises OSError, ValueError: a broken adapter, settings that do not fit.
+    """
     adapters, chosen = adapters_of(model), engine_settings.parse(model.engine_settings, slots=[slot.devices])
+    coming = [_allowed(rank) for rank in claims.coming_ranks(model)]
+    spare = min(len(coming), 1)
     return EngineSpec(
         python=settings.ENGINE_PYTHON,
         model=model.folder,
@@ -30,8 +35,9 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
         settings=chosen,
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
-        max_loras=max(len(adapters) + chosen.extra_lora_slots, 1),
-        max_lora_rank=max([*map(_rank, adapters), EXTRA_RANK if chosen.extra_lora_slots else LORA_RANKS[0]]),
+        spare_loras=spare,
+        max_loras=max(len(adapters) + chosen.extra_lora_slots + spare, 1),
+        max_lora_rank=max([*map(_rank, adapters), *coming, EXTRA_RANK if chosen.extra_lora_slots else LORA_RANKS[0]]),
         adapters=adapters,
     )
 
@@ -45,15 +51,29 @@ def adapters_of(model: Model) -> tuple[Adapter, ...]:
     return tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
 
 
+def adapters_now(model: Model) -> frozenset[Adapter]:
+    """Those that its rows say, whatever was fetched with it."""
+    rows = Model.objects.filter(base=model.pk).values_list("name", "path")
+    return frozenset(Adapter(name, Path(path)) for name, path in rows)
+
+
 def window(model: Model, slot: Slot) -> int:
     """Requests of a batch kept in flight."""
     usual = settings.ENGINE_CONCURRENCY or (64 if slot.devices == "cpu" else 256)
     return engine_settings.parse(model.engine_settings).max_num_seqs or usual
 
 
+def fits(adapter: Adapter, spec: EngineSpec) -> bool:
+    """Whether an engine that runs can take the adapter. Raises OSError, ValueError: the adapter is broken."""
+    return spec.takes_adapters and _rank(adapter) <= spec.max_lora_rank
+
+
 def _rank(adapter: Adapter) -> int:
     """The least rank of vLLM's that the adapter fits in."""
-    rank = json.loads((adapter.path / "adapter_config.json").read_text()).get("r", 0)
+    return _allowed(json.loads((adapter.path / "adapter_config.json").read_text()).get("r", 0))
+
+
+def _allowed(rank: int) -> int:
     return next((allowed for allowed in LORA_RANKS if allowed >= rank), LORA_RANKS[-1])
 
 

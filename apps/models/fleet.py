@@ -20,8 +20,8 @@ from apps.core import leases
 from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand
-from apps.models.engine import AdapterRefused, Engine, EngineFailed
-from apps.models.engine_spec import adapters_of, spec_for
+from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed
+from apps.models.engine_spec import adapters_now, adapters_of, fits, spec_for
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
 from apps.models.plan import Park, Verb
@@ -82,17 +82,21 @@ class Fleet:
         self.show(State.READY)
 
     def adapt(self, model: Model) -> bool:
-        """Load the adapters that the engine that is awake lacks. False when it cannot: another engine must."""
-        engine = self._running()
-        lacking = set(adapters_of(model)) - engine.adapters
+        """Have the engine that is awake serve the model's adapters, and no others. False: another engine must.
+
+        Raises OSError, ValueError: an adapter is broken.
+        """
+        engine, wanted = self._running(), adapters_now(model)
+        self._unload(engine.adapters - wanted)
+        lacking = wanted - engine.adapters
         try:
-            for adapter in lacking if engine.spec.takes_adapters else ():
+            for adapter in lacking if all(fits(adapter, engine.spec) for adapter in lacking) else ():
                 engine.load_adapter(adapter)
-        except (AdapterRefused, OSError) as error:
+        except (AdapterRefused, HTTPException, OSError) as error:
             log.warning("%s: %s", self._slot.key, error)
         if lacking:
             self.show(State.READY)
-        return not set(adapters_of(model)) - engine.adapters
+        return engine.adapters == wanted
 
     def park(self, how: Park, message: str = "") -> bool:
         """Let the engine that is awake finish what people wait for, then make room. False: it died meanwhile."""
@@ -132,13 +136,16 @@ class Fleet:
         return [model for model, _ in gone]
 
     def tell_truth(self) -> None:
-        """Between two steps: engines of deleted models end, and no row says what a step that failed did not get to."""
+        """Between two steps: engines of deleted models end, adapters that are gone are unloaded, and no row says what a
+        step that failed did not get to."""
         models = [model for model, _ in self._asleep.values()] + ([self.model] if self.model else [])
         known = set(Model.objects.filter(pk__in=[model.pk for model in models]).values_list("pk", flat=True))
         for pk in self._asleep.keys() - known:
             self._asleep.pop(pk)[1].stop(STOP_SECONDS)
         if self.model and self.model.pk not in known:
             self.drop()
+        if self.model and self._running().adapters:
+            self._unload(self._running().adapters - adapters_now(self.model))
         untrue = self._device.engines.exclude(state__in=(State.STOPPED, State.FAILED))
         untrue.exclude(state=State.ASLEEP, model__in=self._asleep.keys()).exclude(
             state=State.READY, model=self.model
@@ -171,6 +178,16 @@ class Fleet:
             model=model or self.model,
             defaults={"state": state, "message": message, "socket": socket, "served": served, "since": Now()},
         )
+
+    def _unload(self, gone: frozenset[Adapter]) -> None:
+        """From the engine that is awake: adapters whose model is deleted, or has other files now."""
+        for adapter in gone:
+            try:
+                self._running().unload_adapter(adapter.name)
+            except (AdapterRefused, HTTPException, OSError) as error:
+                log.warning("%s: %s", self._slot.key, error)
+        if gone:
+            self.show(State.READY)
 
     def _running(self) -> Engine:
         assert self._awake is not None  # noqa: S101 (for mypy: callers know that one runs)

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.core import leases
+from apps.models import claims
 from apps.models.models import Benchmark, Engine, Install, Model
 from apps.models.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 
@@ -112,7 +113,7 @@ def _why_files_stay(model: Model, shared: tuple[str, ...]) -> str:
         return f"{', '.join(shared)} use the same files."
     if model.folder not in _fetched(settings.MODELS_DIR):
         return "The folder was not fetched by this server, and stays where it is."
-    return ""
+    return claims.why_kept(model.folder)
 
 
 def _size(folder: Path) -> int:
@@ -120,18 +121,19 @@ def _size(folder: Path) -> int:
 
 
 def _fetched(models_dir: Path) -> list[Path]:
-    """The folders of commits, those that are not complete too."""
+    """The folders of commits, and those that apps above made in their likeness; those that are not complete too."""
     return [folder for folder in models_dir.glob("*--*/*") if COMMIT.fullmatch(folder.name.removesuffix(INCOMING))]
 
 
 def _needed(folder: Path) -> bool:
-    """By a model, an install that goes on, or one that failed lately and may be tried again."""
+    """By a model, an app above, an install that goes on, or one that failed lately and may be tried again."""
     commit = folder.name.removesuffix(INCOMING)
-    if Model.objects.filter(path=str(folder.with_name(commit))).exists():
+    whole = folder.with_name(commit)
+    if Model.objects.filter(path=str(whole)).exists() or claims.why_kept(whole):
         return True
     lately = Q(status=Install.Status.FAILED, ended_at__gt=Now() - KEEP_FAILED)
     installs = Install.objects.filter(~Q(status__in=Install.ENDED) | lately, revision=commit)
-    return any(_folder_of(install) == folder.with_name(commit) for install in installs)
+    return any(_folder_of(install) == whole for install in installs)
 
 
 def _folder_of(install: Install) -> Path | None:

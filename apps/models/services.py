@@ -72,7 +72,7 @@ def start_install(
     """
     wanted = _source(source, project, created_by)
     name = name or wanted.suggested_name
-    _check_name(name)
+    check_name(name)
     if base and not _may_ride_on(base, project):
         raise DomainError(f"{base.name!r} is no base model that can be used here.", param="base")
     try:
@@ -103,7 +103,7 @@ def cancel_install(*, install: Install) -> bool:
 def retry_install(*, install: Install) -> bool:
     """Begin again; files that are there are not fetched again. False while it goes on, or when it is ready."""
     if install.status in RETRYABLE:
-        _check_name(install.name)
+        check_name(install.name)
     fresh: dict[str, Any] = {"message": "", "refusals": [], "cancel_requested_at": None, "ended_at": None}
     stopped = Install.objects.filter(pk=install.pk, status__in=RETRYABLE)
     return _change(install, stopped, status=Install.Status.QUEUED, **fresh)
@@ -153,7 +153,7 @@ def _source(text: str, project: Project | None, created_by: User | None) -> sour
     return source
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Raises `DomainError` for what cannot be a model's name, or is one's already."""
     if not NAME.fullmatch(name) or "//" in name:
         message = "A model's name has 1 to 200 letters, digits and . _ : / @ -, and begins with a letter or digit."

@@ -14,7 +14,7 @@ from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
 from apps.models.deaths import Deaths, broken_models
 from apps.models.engine import CanaryDiffers, Engine, EngineFailed
-from apps.models.engine_spec import log_path, window
+from apps.models.engine_spec import adapters_now, log_path, window
 from apps.models.fleet import Fleet, weight_bytes
 from apps.models.jobs import Job
 from apps.models.models import Device, Model
@@ -65,8 +65,8 @@ class GpuWorker:
 
     def step(self) -> bool:
         """Carry out one action of the plan. False when there is nothing to do, or an engine does not start."""
+        self._fleet.tell_truth()  # first: nobody mourns the engine of a deleted model
         self._bury()
-        self._fleet.tell_truth()
         self._obey()
         match self._decide():
             case plan.Serve(job):
@@ -151,12 +151,12 @@ class GpuWorker:
         return max((moment for moment in moments if moment), default=None)
 
     def _may_stay(self) -> bool:
-        """Looked at once a second: no order, nobody else's turn, no adapter that has yet to be loaded."""
+        """Looked at once a second: no order, nobody else's turn, no adapter that has yet to be loaded or unloaded."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             ordered = self._device.engines.exclude(order="").exists()
             action = self._decide(self._job)
             self._people_wait = isinstance(action, plan.Switch) and action.job.urgent
-            self._stay = not (ordered or self._adapter_is_new()) and self._is_next(action)
+            self._stay = not (ordered or self._adapters_changed()) and self._is_next(action)
             self._looked = time.monotonic()
         return self._stay
 
@@ -170,12 +170,11 @@ class GpuWorker:
             case plan.Idle():
                 return True
 
-    def _adapter_is_new(self) -> bool:
-        """One that was registered since is loaded between two turns."""
-        if self._fleet.awake is None:
+    def _adapters_changed(self) -> bool:
+        """One that was registered since is loaded between two turns, one that was deleted is unloaded."""
+        if self._fleet.awake is None or self._fleet.model is None:
             return False
-        served = self._fleet.awake.served
-        return Model.objects.filter(base=self._fleet.model).exclude(name__in=served).exists()
+        return adapters_now(self._fleet.model) != self._fleet.awake.adapters
 
     def _switch(self, job: Job, park: Park, evict: tuple[int, ...]) -> bool:
         """Make room for a job, and its engine ready. False: another slot has done so, or it does not start."""

@@ -237,7 +237,7 @@ class Deployment(models.Model):
         MERGING = "merging", "The adapter and the base become one model"
         PROVING = "proving", "Its answers are compared with the base model's"
         READY = "ready", "Served"
-        REFUSED = "refused", "It did not pass the comparison; nothing is served"
+        REFUSED = "refused", "It did not pass its checks; nothing is served"
         FAILED = "failed", "It could not be done; the message says why"
         UNDEPLOYED = "undeployed", "Taken back"
 

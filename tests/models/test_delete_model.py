@@ -83,7 +83,8 @@ def test_it_rejects_while_something_needs_it(project: Project, model: Model, tmp
     Benchmark.objects.create(model=model, sweep={})
     found = delete_preview(model=model)
     assert found.adapters == ("lora",)
-    assert [(use.what, use.total, use.running) for use in found.uses] == [("batches", 1, 1), ("datasets", 0, 0)]
+    uses = {use.what: (use.total, use.running) for use in found.uses}
+    assert uses == {"batches": (1, 1), "datasets": (0, 0), "fine-tuning jobs": (0, 0), "deployments": (0, 0)}
     with pytest.raises(Conflict) as error:
         delete_model(model=model)
     for part in (

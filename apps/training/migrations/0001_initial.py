@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
                             ("merging", "The adapter and the base become one model"),
                             ("proving", "Its answers are compared with the base model's"),
                             ("ready", "Served"),
-                            ("refused", "It did not pass the comparison; nothing is served"),
+                            ("refused", "It did not pass its checks; nothing is served"),
                             ("failed", "It could not be done; the message says why"),
                             ("undeployed", "Taken back"),
                         ],
