@@ -166,6 +166,10 @@ class Site:
         """Have the engine running: after a fault it starts with the next work."""
         self.follow(self.submit(prompts("warm", 20)), 60)
 
+    def explain_deaths(self) -> None:
+        """That engines were killed is no mystery: their model's breaker has no reason to open."""
+        self.query("UPDATE models_enginedeath SET explained = true RETURNING 1")
+
     def kill(self, part: str, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid(part), number)
 
@@ -281,5 +285,6 @@ def strike(site: Site, part: str, status: str, seed: int) -> Recovery:
         time.sleep(chance.uniform(0, {"validating": 0.3, "finalizing": 0.03}.get(status, 0.1)))
     site.kill(part)
     standstill = site.follow(batch, BACK_SECONDS + 20)
+    site.explain_deaths()
     assert standstill <= BACK_SECONDS
     return Recovery(standstill, assert_sound(site, batch, tag=tag, lines=lines))
