@@ -70,6 +70,7 @@ GPU_HOUR_COST: float = env.float("GPU_HOUR_COST", default=0.0)  # of one slot, f
 CURRENCY: str = env.str("CURRENCY", default="USD")
 
 # Fine-tuning.
+TRAINING_MIN_EXAMPLES: int = env.int("TRAINING_MIN_EXAMPLES", default=10)  # of a training file; OpenAI's minimum
 TRAINING_MAX_ROWS: int = env.int("TRAINING_MAX_ROWS", default=1_000_000)  # of a training file
 TRAINING_DISK_RESERVE_BYTES: int = env.int("TRAINING_DISK_RESERVE_BYTES", default=1024**3)  # stays free after a save
 

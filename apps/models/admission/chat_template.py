@@ -76,14 +76,22 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+def environment() -> ImmutableSandboxedEnvironment:
+    """What `transformers` gives to templates, and nothing else. To be used in a child with limits only."""
+    made = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
+    made.filters["tojson"] = _tojson
+    made.globals["raise_exception"] = _raise
+    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return made
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
 def _try(template: str) -> str | None:
-    """What `transformers` gives to templates, and nothing else."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     try:
-        compiled = environment.from_string(template)
+        compiled = environment().from_string(template)
     except TemplateSyntaxError as error:
         return f"It is not a valid template: line {error.lineno}: {error.message}"
     for conversation in CONVERSATIONS:

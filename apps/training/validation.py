@@ -1,0 +1,106 @@
+"""The duties that read a job's files before it waits for a device, and take them away once it has ended.
+
+Killed at any moment, nothing of it counts; the next control worker starts over.
+"""
+
+import errno
+import time
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from apps.core import bell, leases
+from apps.core.crew import Crew
+from apps.core.errors import Stopped
+from apps.events import progress
+from apps.events.services import announce
+from apps.models.models import Model
+from apps.training.models import JobEvent, TrainingJob
+from apps.training.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
+from apps.training.services import TOPIC, note
+from apps.training.tokens import Count, count_tokens
+
+PAUSE = 60.0  # seconds between two looks for files that nobody needs
+NO_SPACE = "There is no space left for its prepared files: free some. It goes on by itself."
+
+Status = TrainingJob.Status
+
+_last_look = 0.0
+
+
+def validate_next(keeper: leases.Keeper) -> bool:
+    """Take on a job whose files nobody reads yet. Whether there was one."""
+    return CREW.take_next(keeper, TrainingJob.objects.filter(status=Status.VALIDATING))
+
+
+def purge_prepared(_keeper: leases.Keeper) -> bool:
+    """Delete the prepared files of jobs that have ended. Once a minute is enough."""
+    global _last_look  # noqa: PLW0603 - a pace, not a state: any worker may look at any time
+    if time.monotonic() - _last_look < PAUSE:
+        return False
+    _last_look = time.monotonic()
+    found = (path.parent for name in (TRAIN, f"{DRAFTS}*") for path in settings.TRAINING_DIR.glob(f"*/{name}"))
+    folders = {folder.name: folder for folder in found}
+    needed = TrainingJob.objects.filter(uid__in=folders, status__in=TrainingJob.OPEN).values_list("uid", flat=True)
+    for uid in folders.keys() - set(needed):
+        remove_prepared(folders[uid])
+    return False
+
+
+def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
+    jobs = TrainingJob.objects.select_related("project", "base", "training_file", "validation_file")
+    job = jobs.filter(pk=pk, status=Status.VALIDATING).first()
+    if job is None:
+        return
+
+    def look() -> None:
+        if keeper.lost(held) or not TrainingJob.objects.filter(pk=pk, status=Status.VALIDATING).exists():
+            raise Stopped
+
+    try:
+        if job.base is None:
+            raise Invalid("model", "The model was deleted: create a job with another.", [])
+        _pass(job, job.base, prepare(job, look), held)
+    except Invalid as invalid:
+        _refuse(job, invalid, held)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            TrainingJob.objects.filter(pk=pk, status=Status.VALIDATING).update(message=NO_SPACE)
+        raise
+    finally:
+        progress.hint(TOPIC, job.uid)
+
+
+def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) -> None:
+    tokens = count_tokens(job.folder / TRAIN, model=base.folder, rows=prepared.examples)
+    with transaction.atomic(), connection.cursor() as cursor:
+        leases.fence(cursor, held)
+        asked = TrainingJob.objects.select_for_update(of=("self",)).get(pk=job.pk).pause_requested_at
+        moved = job.advance(
+            Status.PAUSED if asked else Status.QUEUED,
+            message="Paused." if asked else "",
+            examples=prepared.examples,
+            valid_examples=prepared.valid_examples,
+        )
+        if not moved:
+            raise Stopped
+        note(job, _sentence(prepared, tokens), data={"tokens": tokens.tokens, "exact": tokens.exact})
+        bell.ring("gpu")
+
+
+def _refuse(job: TrainingJob, invalid: Invalid, held: leases.Held) -> None:
+    code, message = f"invalid_{invalid.param}", str(invalid)
+    with transaction.atomic(), connection.cursor() as cursor:
+        leases.fence(cursor, held)
+        changes = {"message": message, "errors": invalid.errors, "error_code": code, "error_param": invalid.param}
+        if job.advance(Status.FAILED, **changes):
+            note(job, message, level=JobEvent.Level.ERROR)
+            announce(type="fine_tuning.job.failed", project=job.project, data={"id": job.uid})
+
+
+def _sentence(prepared: Prepared, tokens: Count) -> str:
+    apart = f", and {prepared.valid_examples:,} to validate with" if prepared.valid_examples else ""
+    return f"Validated {prepared.examples:,} training examples, {tokens}{apart}."
+
+
+CREW = Crew("training-files", _validate)

@@ -1,0 +1,311 @@
+"""A job's files: checked, split, counted, refused with line numbers; whatever happens in between."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from apps.accounts.models import Project
+from apps.batches.services import delete_file
+from apps.core import leases
+from apps.events.models import Event
+from apps.models.models import Model
+from apps.models.services import register_model
+from apps.training import preparing, validation
+from apps.training.models import TrainingJob
+from apps.training.services import cancel_job, pause_job, resume_job
+from apps.training.validation import CREW, purge_prepared, validate_next
+from tests.training.cast import example, make_file, make_job, preference
+from tests.training.tiny import DEMO_MODEL
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LARGE = 2_000  # rows: enough for something to happen in between
+
+
+@pytest.fixture
+def keeper() -> Iterator[leases.Keeper]:
+    keeper = leases.Keeper()
+    yield keeper
+    assert CREW.wait(30)
+    keeper.close()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, settings: Any) -> Path:
+    settings.TRAINING_DIR = tmp_path / "training"
+    return tmp_path / "training"
+
+
+@pytest.fixture
+def base(db: None) -> Model:
+    """A model with a real tokenizer."""
+    return register_model(name="base", path=DEMO_MODEL)
+
+
+@pytest.fixture
+def uncounted(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """There is no trainer, so tokens are estimated, which is quick."""
+    settings.TRAINER_PYTHON = Path("/nowhere/python")
+
+
+def work(keeper: leases.Keeper) -> None:
+    """Validate all that waits."""
+    while validate_next(keeper):
+        assert CREW.wait(60)
+
+
+def read(job: TrainingJob, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (job.folder / name).read_bytes().splitlines()]
+
+
+def told(job: TrainingJob) -> list[str]:
+    return list(job.events.order_by("pk").values_list("message", flat=True))
+
+
+def test_it_works(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples, job.valid_examples, job.message) == ("queued", 12, 0, "")
+    assert read(job, "train.jsonl") == [example(number) for number in range(12)]
+    assert [path.name for path in job.folder.iterdir()] == ["train.jsonl"]
+    assert told(job)[-1] == "Validated 12 training examples, 551 tokens."
+
+
+def test_a_validation_file_is_read_too(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
+    job = make_job(project, base, validation_file=make_file(project, [example(100)]), options={"validation_share": 0.5})
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples, job.valid_examples) == ("queued", 12, 1)
+    assert read(job, "valid.jsonl") == [example(100)]
+    assert told(job)[-1].endswith(" tokens, and 1 to validate with.")
+    assert "about" in told(job)[-1]
+
+
+def test_preferences(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base, make_file(project, map(preference, range(10))), method="dpo")
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples) == ("queued", 10)
+    first = preference(0)
+    assert read(job, "train.jsonl")[0] == {
+        "input": first["input"],
+        "preferred_completion": first["preferred_output"],
+        "non_preferred_completion": first["non_preferred_output"],
+    }
+
+
+def test_the_share_is_chosen_by_the_seed(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
+    file = make_file(project, map(example, range(200)))
+    seeds = (1, 1, 2)
+    jobs = [make_job(project, base, file, options={"validation_share": 0.1, "seed": seed}) for seed in seeds]
+    work(keeper)
+    apart = [read(job, "valid.jsonl") for job in jobs]
+    assert apart[0] == apart[1] != apart[2]
+    for job, valid in zip(jobs, apart, strict=True):
+        job.refresh_from_db()
+        train = read(job, "train.jsonl")
+        assert (job.examples, job.valid_examples, len(train), len(valid)) == (180, 20, 180, 20)
+        assert sorted(map(str, train + valid)) == sorted(str(example(number)) for number in range(200))
+        assert valid != [example(number) for number in range(20)]
+
+
+@pytest.mark.parametrize(("share", "apart"), [(0.001, 1), (0.5, 6)])
+def test_a_share_is_one_row_at_least(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, share: float, apart: int
+) -> None:
+    job = make_job(project, base, options={"validation_share": share})
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.examples, job.valid_examples) == (12 - apart, apart)
+
+
+def test_it_rejects_bad_lines_with_their_numbers(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    rows = [*map(example, range(10)), b"{no", b"", {"messages": []}, preference(1)]
+    job = make_job(project, base, make_file(project, rows))
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_param) == ("failed", "invalid_training_file", "training_file")
+    assert [(error["line"], error["code"]) for error in job.errors or []] == [
+        (11, "invalid_json"), (13, "empty_messages"), (14, "wrong_method"),
+    ]  # fmt: skip
+    assert {error["file"] for error in job.errors or []} == {job.training_file_uid}
+    assert job.message.startswith("The training file cannot be used. Line 11: It is not valid JSON")
+    assert job.message.endswith("3 lines have errors; this is the first.")
+    assert told(job)[-1] == job.message
+    assert list(job.folder.iterdir()) == []
+    assert list(Event.objects.filter(type="fine_tuning.job.failed").values_list("data", flat=True)) == [{"id": job.uid}]
+
+
+def test_at_most_a_hundred_errors_are_kept(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base, make_file(project, [b"{"] * 300))
+    work(keeper)
+    job.refresh_from_db()
+    assert len(job.errors or []) == 100
+    assert "100 or more lines have errors" in job.message
+
+
+def test_it_rejects_a_bad_validation_file(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base, validation_file=make_file(project, [preference(1)]))
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_param) == ("failed", "invalid_validation_file", "validation_file")
+    assert [error["file"] for error in job.errors or []] == [job.validation_file_uid]
+    assert not (job.folder / "train.jsonl").exists()
+
+
+def test_it_rejects_too_few_examples(project: Project, base: Model, keeper: leases.Keeper, settings: Any) -> None:
+    file = make_file(project, map(example, range(9)))
+    job = make_job(project, base, file)
+    work(keeper)
+    job.refresh_from_db()
+    assert [(error["line"], error["code"]) for error in job.errors or []] == [(None, "too_few_rows")]
+    assert job.message == (
+        "The training file cannot be used. The file holds 9 examples, and at least 10 are needed: add some."
+    )
+    settings.TRAINING_MIN_EXAMPLES = 9
+    again = make_job(project, base, file)
+    work(keeper)
+    again.refresh_from_db()
+    assert again.status == "queued"
+
+
+@pytest.mark.parametrize("bytes_only", [False, True])
+def test_it_rejects_a_file_that_was_deleted(
+    project: Project, base: Model, keeper: leases.Keeper, bytes_only: bool
+) -> None:
+    file = make_file(project)
+    job = make_job(project, base, file)
+    if bytes_only:
+        file.content.delete(save=False)
+    else:
+        delete_file(file=file)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code) == ("failed", "invalid_training_file")
+    assert [error["code"] for error in job.errors or []] == ["file_not_found"]
+
+
+def test_it_rejects_a_model_that_is_gone(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base)
+    TrainingJob.objects.update(base=None)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_param) == ("failed", "invalid_model", "model")
+
+
+def test_a_job_that_shall_pause_is_paused_and_goes_on(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    job = make_job(project, base)
+    assert pause_job(job=job)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples) == ("paused", 12)
+    assert resume_job(job=job)
+    assert job.status == "queued"
+
+
+def test_it_stops_when_the_job_is_cancelled_meanwhile(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(project, base, make_file(project, map(example, range(LARGE))))
+    _meanwhile(monkeypatch, lambda: cancel_job(job=job))
+    work(keeper)
+    job.refresh_from_db()
+    assert job.status == "cancelled"
+    assert list(job.folder.iterdir()) == []
+
+
+def test_it_survives_a_take_over(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(project, base)
+
+    def take_over() -> None:
+        with connection.cursor() as cursor:
+            leases.revoke(cursor, [f"training-files:{job.pk}"])
+
+    _meanwhile(monkeypatch, take_over)
+    assert validate_next(keeper)
+    assert CREW.wait(30)
+    job.refresh_from_db()
+    assert job.status == "validating_files"
+    monkeypatch.undo()
+    work(keeper)
+    job.refresh_from_db()
+    assert job.status == "queued"
+
+
+def test_it_survives_a_kill(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
+    """What a killed worker left, however far it came, does no harm and is taken away."""
+    job = make_job(project, base, options={"validation_share": 0.25})
+    drafts = job.folder / "preparing.left"
+    drafts.mkdir(parents=True)
+    (drafts / "train.jsonl").write_bytes(b'{"messages"')
+    (job.folder / "train.jsonl").write_bytes(b'{"messages": "half')
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples, job.valid_examples) == ("queued", 9, 3)
+    assert sorted(path.name for path in job.folder.iterdir()) == ["train.jsonl", "valid.jsonl"]
+    assert len(read(job, "train.jsonl")) == 9
+
+
+def test_it_survives_a_full_disk(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(project, base)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_flush", _full)
+        assert validate_next(keeper)
+        CREW._at_work[job.pk].join(30)
+        assert not validate_next(keeper)  # it rests
+    job.refresh_from_db()
+    assert (job.status, job.message) == ("validating_files", validation.NO_SPACE)
+    assert CREW.wait(30)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.message) == ("queued", "")
+
+
+def test_prepared_files_go_when_their_job_has_ended(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, waiting = (make_job(project, base, options={"validation_share": 0.25}) for _ in range(2))
+    work(keeper)
+    cancel_job(job=ended)
+    (ended.folder / "checkpoint-5").mkdir()
+    (ended.folder / "preparing.left").mkdir()
+    monkeypatch.setattr(validation, "_last_look", -validation.PAUSE)
+    purge_prepared(keeper)
+    assert [path.name for path in ended.folder.iterdir()] == ["checkpoint-5"]
+    assert sorted(path.name for path in waiting.folder.iterdir()) == ["train.jsonl", "valid.jsonl"]
+
+
+def _full(file: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have it happen, on a connection of its own, before the files get their names."""
+    real, done = preparing._checked, threading.Event()
+
+    def run() -> None:
+        act()
+        connections.close_all()
+
+    def checked(*arguments: Any) -> int:
+        rows = real(*arguments)
+        if not done.is_set():
+            done.set()
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+        return rows
+
+    monkeypatch.setattr(preparing, "_checked", checked)
