@@ -1,0 +1,77 @@
+"""A trainer that learns nothing, quickly: it says and saves what a real one does, so that the server can be tested.
+
+It does as `fake_trainer.json` in the model's folder tells: seconds of a step, when to die, when to fail and how.
+"""
+
+import json
+import math
+import os
+import signal
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from apps.training import checkpoints
+from apps.training.spec import Ended, Evaluated, Failed, News, Saved, Started, Stepped, TrainingSpec, encode
+
+STOP: list[int] = []
+
+
+def tell(news: News) -> None:
+    sys.stdout.buffer.write(encode(news) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def train(spec: TrainingSpec, does: dict[str, Any]) -> None:
+    steps = spec.options.max_steps or 20
+    save = spec.options.save_steps or max(steps // 5, 1)
+    examples = Path(spec.train_file).read_text().count("\n")
+    latest = checkpoints.latest(Path(spec.folder))
+    begun = int(latest.name.rpartition("-")[2]) if latest else 0
+    tell(Started(backend="plain", version="0", examples=examples, valid_examples=1, tokens=10 * examples,
+                 trained_tokens=5 * examples, cut=0, steps=steps, save_steps=save, resumed_from=begun))  # fmt: skip
+    best = begun
+    for step in range(begun + 1, steps + 1):
+        time.sleep(does.get("step_seconds", 0.02))
+        if step == does.get("die_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == does.get("fail_at"):
+            tell(Failed(code=does["code"], message=does["message"]))
+            sys.exit(1)
+        loss = 3 * math.exp(-step / steps)
+        tell(Stepped(step=step, epoch=step / steps, loss=loss, learning_rate=1e-3 * (1 - step / steps), grad_norm=1.0,
+                     token_accuracy=1 - loss / 4, tokens=10 * step, tokens_per_second=500, memory_bytes=2**30))  # fmt: skip
+        if step % save == 0 or step == steps or STOP:
+            tell(Evaluated(step=step, loss=loss + 0.1, token_accuracy=1 - loss / 3))
+            best = step
+            save_checkpoint(Path(spec.folder) / f"checkpoint-{step}", step)
+        if STOP:
+            return tell(Ended(reason="stopped", step=step, best_step=best))
+    return tell(Ended(reason="finished", step=steps, best_step=best))
+
+
+def save_checkpoint(folder: Path, step: int) -> None:
+    """An adapter in PEFT's layout whose one number is its step."""
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    header = json.dumps({"step": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    weights = struct.pack("<Q", len(header)) + header + struct.pack("<f", step)
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    sealed = checkpoints.seal(folder, step=step, metrics={})
+    tell(Saved(step=step, folder=str(folder), digest=sealed.digest, bytes=sealed.bytes))
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: STOP.append(number))
+    spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrainingSpec)
+    instructions = Path(spec.model) / "fake_trainer.json"
+    train(spec, json.loads(instructions.read_text()) if instructions.exists() else {})
+
+
+if __name__ == "__main__":
+    main()
