@@ -72,7 +72,8 @@ class TrainingKind:
 def go_on_where_there_is_room(_keeper: leases.Keeper) -> bool:
     """Jobs that a full disk paused go on once there is room again."""
     paused = TrainingJob.objects.filter(status=Status.PAUSED, error_code="disk_full", cancel_requested_at=None)
-    return any([_resume(job) for job in paused.filter(pause_requested_at=None) if _has_room(job)])
+    resumed = [_resume(job) for job in paused.filter(pause_requested_at=None) if _has_room(job)]
+    return any(resumed)
 
 
 def _job(job: TrainingJob) -> Job:

@@ -125,8 +125,10 @@ def test_it_works(project: Project, base: Model, host: Host, keeper: leases.Keep
     assert [metric.step for metric in job.metrics.all()] == list(range(1, 21))
     assert job.metrics.exclude(valid_loss=None).count() == 5
     assert [checkpoint.step for checkpoint in job.checkpoints.all()] == [20, 16, 12, 8, 4]
-    assert job.result and (job.result.step, job.result.bytes > 0) == (20, True)
-    assert job.result_file and job.result_file.purpose == "fine-tune-results"
+    assert job.result
+    assert (job.result.step, job.result.bytes > 0) == (20, True)
+    assert job.result_file
+    assert job.result_file.purpose == "fine-tune-results"
     assert str(job.device) == "A processor"
     assert Event.objects.filter(type="fine_tuning.job.succeeded", data__id=job.uid).count() == 1
     assert job.events.filter(message=f"New fine-tuned model created: {job.model_name}").exists()
@@ -151,7 +153,9 @@ def test_the_highest_priority_goes_first(project: Project, base: Model, host: Ho
         assert run(host, keeper, job).status == Status.SUCCEEDED
     low.refresh_from_db()
     high.refresh_from_db()
-    assert high.started_at and low.started_at and high.started_at < low.started_at
+    assert high.started_at
+    assert low.started_at
+    assert high.started_at < low.started_at
 
 
 def test_it_makes_room_and_goes_on(project: Project, base: Model, host: Host, keeper: leases.Keeper) -> None:

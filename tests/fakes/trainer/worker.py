@@ -43,8 +43,12 @@ def train(spec: TrainingSpec, does: dict[str, Any]) -> None:
             tell(Failed(code=does["code"], message=does["message"]))
             sys.exit(1)
         loss = 3 * math.exp(-step / steps)
-        tell(Stepped(step=step, epoch=step / steps, loss=loss, learning_rate=1e-3 * (1 - step / steps), grad_norm=1.0,
-                     token_accuracy=1 - loss / 4, tokens=10 * step, tokens_per_second=500, memory_bytes=2**30))  # fmt: skip
+        tell(
+            Stepped(
+                step=step, epoch=step / steps, loss=loss, learning_rate=1e-3 * (1 - step / steps), grad_norm=1.0,
+                token_accuracy=1 - loss / 4, tokens=10 * step, tokens_per_second=500, memory_bytes=2**30,
+            )
+        )  # fmt: skip
         if step % save == 0 or step == steps or STOP:
             tell(Evaluated(step=step, loss=loss + 0.1, token_accuracy=1 - loss / 3))
             best = step
