@@ -22,6 +22,7 @@ from apps.models.slots import Slot
 from apps.training import work
 from apps.training.models import TrainingJob
 from apps.training.services import cancel_job, create_job, pause_job, resume_job
+from apps.training.trainer import Trainer
 from apps.training.work import TrainingKind, go_on_where_there_is_room
 from tests.models.engines import eventually
 from tests.stack.live import REPOSITORY
@@ -259,7 +260,7 @@ def test_it_refuses_a_result_that_was_changed(
 ) -> None:
     job = make_job(project, base, max_steps=4, save_steps=4)
 
-    class Spoilt(work.Trainer):
+    class Spoilt(Trainer):
         def wait(self, timeout: float | None = None) -> int | None:
             code = super().wait(timeout)
             if code is not None:
