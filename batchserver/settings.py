@@ -295,6 +295,17 @@ UNFOLD = {
                 ],
             },
             {
+                "title": "Fine-tuning",
+                "items": [
+                    {"title": "Jobs", "icon": "school", "link": reverse_lazy("admin:training_trainingjob_changelist")},
+                    {
+                        "title": "Deployments",
+                        "icon": "rocket_launch",
+                        "link": reverse_lazy("admin:training_deployment_changelist"),
+                    },
+                ],
+            },
+            {
                 "title": "Models",
                 "items": [
                     {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:models_model_changelist")},

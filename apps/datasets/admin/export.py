@@ -22,6 +22,7 @@ from apps.batches.admin.file import download
 from apps.core.errors import DomainError
 from apps.datasets.admin import export_choices
 from apps.datasets.admin.filterbar import WORDS
+from apps.datasets.admin.links import links_of
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import TOPIC
@@ -123,6 +124,7 @@ class ExportAdmin(PagesAdmin):
             "filters": [f"{WORDS.get(name, name)}: {value}" for name, value in export.spec.get("filters", {}).items()],
             "manifest_text": json.dumps(export.manifest, indent=2, sort_keys=True, ensure_ascii=False),
             "may_change": self.may_change(request, export),
+            "links": links_of(request, export),
         }
         return self.page(request, "detail", f"{title_of(export)} of {export.dataset}", context)
 

@@ -1,0 +1,106 @@
+"""What a training will take, as far as its form is filled in: examples, steps, and the device's memory by part."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from django.core.files.storage import default_storage
+
+from apps.batches.models import File
+from apps.models.models import Device, Model
+from apps.models.slots import Slot
+from apps.training.admin.option_fields import usual_of
+from apps.training.admin.wizard import Chosen
+from apps.training.options import Options, OptionsRefused, parse
+
+COUNTED = 16 * 2**20  # bytes of a file whose lines are counted; of a longer one the rest is reckoned from them
+BLOCK = 2**20
+CONFIG_BYTES = 2**20
+LABELS = {
+    "weights": "Weights",
+    "adapter": "Adapter",
+    "gradients": "Gradients",
+    "optimizer": "Optimizer",
+    "activations": "Activations",
+    "overhead": "Overhead",
+}
+
+
+def of(chosen: Chosen) -> dict[str, Any]:
+    """Ready for JSON. What cannot be told yet is left out."""
+    told: dict[str, Any] = {"usual": _usual_texts(chosen)}
+    options = _options(chosen)
+    if chosen.file:
+        told |= _examples(chosen, options)
+    if chosen.base and options:
+        told["memory"] = _memory(chosen, chosen.base, options)
+    return told
+
+
+def steps_of(examples: int, options: Options) -> int:
+    """Of the optimizer, at most: packing and examples that are left out make them fewer."""
+    if options.max_steps:
+        return options.max_steps
+    return math.ceil(options.epochs * math.ceil(examples / (options.batch_size * options.accumulation)))
+
+
+def _options(chosen: Chosen) -> Options | None:
+    try:
+        return parse(usual_of(chosen.parameters) | chosen.options())
+    except OptionsRefused:
+        return None
+
+
+def _usual_texts(chosen: Chosen) -> dict[str, Any]:
+    return {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in usual_of(chosen.parameters).items()
+    }
+
+
+def _examples(chosen: Chosen, options: Options | None) -> dict[str, Any]:
+    assert chosen.file  # noqa: S101 - the caller looked
+    count, exact = (chosen.export.rows, True) if chosen.export else lines_of(chosen.file)
+    if chosen.validation:
+        valid = lines_of(chosen.validation)[0]
+    else:
+        valid = round(count * options.validation_share) if options else 0
+        count -= valid
+    told = {"examples": count, "exact": exact, "validation": valid}
+    return told | ({"steps": steps_of(count, options)} if options else {})
+
+
+def lines_of(file: File) -> tuple[int, bool]:
+    """Its lines, and whether all of them were counted."""
+    name, lines, read = file.content.name or "", 0, 0
+    last = b"\n"
+    try:
+        with default_storage.open(name, "rb") as content:
+            while read < COUNTED and (block := content.read(BLOCK)):
+                lines, read, last = lines + block.count(b"\n"), read + len(block), block
+    except OSError:
+        return 0, False
+    if read < file.bytes:
+        return round(lines * file.bytes / read), False
+    return lines + (not last.endswith(b"\n")), True
+
+
+def _memory(chosen: Chosen, base: Model, options: Options) -> dict[str, Any]:
+    """Of the largest device that a worker showed itself on."""
+    config = _config(base)
+    if config is None:
+        return {"sentence": f"{base.name} has no config.json that can be read: what it takes is not known."}
+    device = Device.objects.order_by("-memory_bytes").first()
+    on_cpu = device is None or Slot.parse(device.slot).devices == "cpu"
+    return {"sentence": f"{device} {on_cpu}"}
+
+
+def _config(base: Model) -> dict[str, Any] | None:
+    """Its config.json; None where it is not there, or is none."""
+    try:
+        with (base.folder / "config.json").open("rb") as file:
+            config = json.loads(file.read(CONFIG_BYTES))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None

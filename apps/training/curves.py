@@ -1,0 +1,99 @@
+"""Curves of what was measured: as many points as a chart can show, however many steps there are.
+
+Each stretch of steps keeps its lowest and its highest value at the steps where they were measured, so that no peak is
+lost. All of it is one query, and what comes back is bounded. What is no number (a loss that diverged) is left out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from apps.training.models import TrainingJob
+
+CURVES = (
+    "loss", "valid_loss", "token_accuracy", "valid_token_accuracy", "learning_rate", "grad_norm", "tokens_per_second",
+    "memory_bytes",
+)  # fmt: skip
+STRETCHES = 300  # of a curve, two points each
+SPARKS = 40  # points of a small curve
+
+Point = tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    first: int
+    """The first and the last step that was measured; 0: none."""
+    last: int
+    width: int
+    """Steps of a stretch."""
+    points: dict[str, list[Point]] = field(default_factory=dict)
+    """(step, value) of each of CURVES, by step."""
+    mean: list[Point] = field(default_factory=list)
+    """The loss's mean in each stretch, at its last step: what a smoothed curve is made of."""
+
+
+def curves_of(job: TrainingJob, *, since: int = 0, stretches: int = STRETCHES) -> Curves:
+    """From the step `since` on, that one included: its evaluation may have come later than itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT min(step), max(step) FROM training_metric WHERE job_id = %s AND step >= %s", [job.pk, since]
+        )
+        first, last = cursor.fetchone() or (None, None)
+        if first is None:
+            return Curves(first=0, last=0, width=1)
+        width = math.ceil((last - first + 1) / stretches)
+        cursor.execute(_QUERY, {"job": job.pk, "first": first, "width": width})
+        return _curves(first, last, width, cursor.fetchall())
+
+
+def sparks_of(jobs: Sequence[TrainingJob]) -> dict[int, list[Point]]:
+    """The loss of each job by its key, SPARKS points of it, the last one among them. One query for all."""
+    found: dict[int, list[Point]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_SPARKS, {"jobs": [job.pk for job in jobs], "most": SPARKS - 1})
+        for job, step, loss in cursor.fetchall():
+            found.setdefault(job, []).append((step, loss))
+    return found
+
+
+def _extremes(name: str) -> str:
+    """[value, step] of the lowest and of the highest of a stretch: arrays compare by their first number first."""
+    pair, sound = f"ARRAY[{name}, step]::float8[]", f"FILTER (WHERE abs({name}) < 'Infinity')"
+    return f"min({pair}) {sound}, max({pair}) {sound}"
+
+
+_QUERY = (
+    f"SELECT max(step), avg(loss) FILTER (WHERE abs(loss) < 'Infinity'), {', '.join(map(_extremes, CURVES))}"  # noqa: S608
+    " FROM training_metric WHERE job_id = %(job)s AND step >= %(first)s"
+    " GROUP BY (step - %(first)s) / %(width)s ORDER BY 1"
+)
+# A few look-ups in the index for each job, however many steps it has.
+_SPARKS = """
+SELECT DISTINCT j.id, m.step, m.loss
+FROM training_trainingjob j CROSS JOIN LATERAL (
+    SELECT min(step)::bigint AS first, max(step)::bigint AS last FROM training_metric
+    WHERE job_id = j.id AND step IN (
+        (SELECT step FROM training_metric WHERE job_id = j.id AND abs(loss) < 'Infinity' ORDER BY step LIMIT 1),
+        (SELECT step FROM training_metric WHERE job_id = j.id AND abs(loss) < 'Infinity' ORDER BY step DESC LIMIT 1)
+    )
+) span CROSS JOIN generate_series(0, %(most)s) AS g CROSS JOIN LATERAL (
+    SELECT step, loss FROM training_metric
+    WHERE job_id = j.id AND step >= span.first + (span.last - span.first) * g / %(most)s AND abs(loss) < 'Infinity'
+    ORDER BY step LIMIT 1
+) m WHERE j.id = ANY(%(jobs)s) ORDER BY j.id, m.step
+"""
+
+
+def _curves(first: int, last: int, width: int, rows: list[tuple[Any, ...]]) -> Curves:
+    curves = Curves(first=first, last=last, width=width, points={name: [] for name in CURVES})
+    for step, mean, *extremes in rows:
+        if mean is not None:
+            curves.mean.append((step, mean))
+        for name, low, high in zip(CURVES, extremes[::2], extremes[1::2], strict=True):
+            if low is not None:
+                curves.points[name] += sorted({(int(step), value) for value, step in (low, high)})
+    return curves
