@@ -8,16 +8,17 @@ It runs in the trainer's interpreter, and prints the loss of every step as JSON.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from unsloth import FastLanguageModel  # type: ignore[import-not-found] # isort: skip # it patches the ones below
-from datasets import Dataset  # type: ignore[import-not-found]
-from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]
+from unsloth import FastLanguageModel  # isort: skip # it patches the ones below
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
 
 LENGTH = 512
 IGNORED = -100
 
 
-def tokens(tokenizer, messages):  # type: ignore[no-untyped-def]
+def tokens(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, list[int]]:
     """Only the answer is learned."""
     prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)

@@ -1,4 +1,4 @@
-"""Drives the trainer's child process. See `apps.training.worker` for the other side, `apps.training.spec` for the words.
+"""Drives the trainer's child. See `apps.training.worker` for the other side, `apps.training.spec` for the words.
 
 Not in charge of: who may use the device, what becomes of the job, and starting again after a crash.
 """
@@ -81,7 +81,7 @@ class Trainer:
 
     def _take(self, line: str) -> None:
         if not line.startswith(MARK):
-            self._lines.append(line)
+            self._lines.extend([line] if line.strip() else [])
             return
         try:
             news = decode_news(line)

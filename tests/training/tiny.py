@@ -17,7 +17,7 @@ def make_tiny_model(folder: Path) -> Path:
     """Writes a Llama of 2 layers, 64 wide, to `folder`, which is made. Takes about ten seconds; ask for the fixture
     `tiny_model`, which does it once in a session."""
     assert settings.TRAINER_PYTHON.exists(), "Make it first: make trainer"
-    command = [settings.TRAINER_PYTHON, "-m", "tests.training.make_tiny", DEMO_MODEL, folder]
+    command = [str(settings.TRAINER_PYTHON), "-m", "tests.training.make_tiny", str(DEMO_MODEL), str(folder)]
     done = subprocess.run(
         command, cwd=settings.BASE_DIR, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
         check=False, timeout=SECONDS,

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets  # type: ignore[import-not-found] # it is not in the server's interpreter
-from trl.data_utils import (  # type: ignore[import-not-found]
+import datasets
+from trl.data_utils import (
     is_conversational,
     is_conversational_from_value,
     maybe_convert_to_chatml,
