@@ -10,6 +10,7 @@ from django.db import transaction
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.events import progress
+from apps.events.services import announce
 from apps.models import manifest
 from apps.models.models import Model
 from apps.models.services import check_name, delete_model
@@ -46,7 +47,7 @@ def deploy(
             name=name,
             created_by=created_by,
         )
-        _tell(deployment)
+        tell(deployment)
     deployment.refresh_from_db()
     return deployment
 
@@ -93,7 +94,7 @@ def end(deployment: Deployment, to: Deployment.Status, message: str) -> bool:
     """Refused or failed, in the caller's transaction. `settle_boots` forgets its model, whose engine may be running."""
     won = deployment.advance(to, message=message)
     if won:
-        _tell(deployment)
+        tell(deployment)
     return won
 
 
@@ -103,7 +104,8 @@ def make_ready(deployment: Deployment, message: str) -> bool:
     if won:
         Model.objects.filter(pk=deployment.model_id).update(ready=True)
         note(deployment.checkpoint.job, f"Deployed as {deployment.name}.", data={"deployment": deployment.uid})
-        _tell(deployment)
+        announce(type="model.deployed", project=deployment.project, data={"id": deployment.uid})
+        tell(deployment)
     return won
 
 
@@ -154,7 +156,7 @@ def _take_back(deployment: Deployment) -> bool:
     deployment.advance(Status.UNDEPLOYED, message="Cancelled." if going else "Taken back.")
     if model is not None:
         delete_model(model=model)
-    _tell(deployment)
+    tell(deployment)
     return True
 
 
@@ -175,10 +177,10 @@ def _serve_again(deployment: Deployment) -> None:
     except manifest.Changed as error:
         raise DomainError(f"{error} Deploy its checkpoint again.") from error
     deployment.advance(Status.READY, model=model, message="Served again.")
-    _tell(deployment)
+    tell(deployment)
 
 
-def _tell(deployment: Deployment) -> None:
+def tell(deployment: Deployment) -> None:
     """Wake who works on it, and who watches it, after the commit."""
     bell.ring("control")
     bell.ring("gpu")

@@ -59,8 +59,8 @@ def evaluate(
 ) -> Evaluation:
     """Have base and tuned model answer the job's own test examples, or those of another dataset or split.
 
-    Without a split, the whole version: the one that the job learned from, or the dataset's latest. Raises `DomainError`;
-    `Conflict` unless the deployment is served.
+    Without a split, the whole version: the one that the job learned from, or the dataset's latest. Raises
+    `DomainError`, and `Conflict` unless the deployment is served.
     """
     base, tuned = deployment.checkpoint.job.base, deployment.model
     if deployment.status != Deployment.Status.READY or tuned is None:

@@ -17,7 +17,8 @@ class Report:
 
     passed: bool
     sentence: str
-    prompts: int
+    asked: int
+    """Prompts."""
     changed: int
     """Prompts that the trained model answers differently than the base."""
     similarity: float
@@ -39,7 +40,7 @@ def judge(
     report = Report(
         passed=bool(changed),
         sentence=_trained(len(prompts), len(changed)),
-        prompts=len(prompts),
+        asked=len(prompts),
         changed=len(changed),
         similarity=_mean(base, adapter, range(len(prompts))),
     )
@@ -50,7 +51,7 @@ def _judge_merged(
     report: Report, changed: Sequence[int], answers: tuple[Sequence[str], Sequence[str], Sequence[str]]
 ) -> Report:
     base, adapter, merged = answers
-    whole = _mean(merged, adapter, range(report.prompts))
+    whole = _mean(merged, adapter, range(report.asked))
     near, far = _mean(merged, adapter, changed), _mean(merged, base, changed)
     passed = whole >= AGREES and near > far
     if passed:
@@ -66,7 +67,7 @@ def _judge_merged(
             "Deploy the adapter itself."
         )
     return Report(
-        passed=passed, sentence=sentence, prompts=report.prompts, changed=report.changed,
+        passed=passed, sentence=sentence, asked=report.asked, changed=report.changed,
         similarity=report.similarity, merged_as_adapter=whole, changed_as_adapter=near, changed_as_base=far,
     )  # fmt: skip
 

@@ -2,8 +2,12 @@
 
 from apps.core import duties
 from apps.events import progress
-from apps.models import jobs, removal
+from apps.models import claims, jobs, removal
+from apps.training import deployed, deployments
+from apps.training.deployment_progress import DeploymentTopic
+from apps.training.placing import place_next
 from apps.training.progress import TrainingTopic
+from apps.training.proving import ParityKind, settle_deployments
 from apps.training.services import TOPIC
 from apps.training.uses import uses_of
 from apps.training.validation import purge_prepared, validate_next
@@ -17,3 +21,14 @@ def register() -> None:
     duties.register("purge prepared training files", purge_prepared)
     progress.register(TOPIC, TrainingTopic())
     removal.register("training", uses_of)
+    jobs.register("parity", ParityKind())
+    duties.register("place deployments", place_next)
+    duties.register("settle deployments", settle_deployments)
+    progress.register(deployments.TOPIC, DeploymentTopic())
+    removal.register("deployments", deployed.uses_of)
+    claims.register(
+        "deployments",
+        unready=deployed.unready_models,
+        why_kept=deployed.why_kept,
+        ranks=deployed.coming_ranks,
+    )

@@ -5,8 +5,12 @@ The answer to MESSAGE is "Answer to: MESSAGE", a token is a word, and an embeddi
 
 import itertools
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
+
+VOICES = os.environ.get("FAKE_ENGINE_VOICES")
 
 PROMPT_OVERHEAD_TOKENS = 8  # of a chat template
 EMBEDDING = [0.5, -0.5, 0.5, -0.5]
@@ -32,9 +36,14 @@ def last_message(body: dict[str, Any]) -> str:
 
 def said(body: dict[str, Any], message: str) -> tuple[list[str], str]:
     """The answer's words, as many as the request allows, and why it ended."""
-    words = f"Answer to: {message}".split()
+    words = f"{_voice(body)} {message}".split()
     limit = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
     return (words[:limit], "length") if limit and limit < len(words) else (words, "stop")
+
+
+def _voice(body: dict[str, Any]) -> str:
+    """How the model that is asked begins its answers."""
+    return json.loads(Path(VOICES).read_text()).get(body["model"], "Answer to:") if VOICES else "Answer to:"
 
 
 def counted(prompt: int, completion: int) -> str:

@@ -11,6 +11,7 @@ ends. It is steered by the environment:
     FAKE_ENGINE_PRIORITIES    a file that gets one line per request: its priority
     FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
     FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up
+    FAKE_ENGINE_VOICES        a file, read each time: {NAME: how the model or adapter of that name begins its answers}
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
 the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`; in streams

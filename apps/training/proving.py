@@ -1,0 +1,216 @@
+"""Deployments that have to prove themselves: a job kind that asks the engines, and a duty for what it cannot see.
+
+The base is asked first, then the adapter on the same engine, or the merged model on its own. Each answer is kept as it
+comes, so that whoever goes on begins where another was stopped.
+"""
+
+import contextlib
+import http.client
+import json
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from apps.core import leases
+from apps.events import progress
+from apps.models.engine import UnixHTTPConnection
+from apps.models.jobs import EngineHost, Job
+from apps.models.models import Engine, EngineDeath, Model
+from apps.training import deployments
+from apps.training.deployed import is_whole_model
+from apps.training.models import Deployment
+from apps.training.parity import Report, judge
+from apps.training.prompts import Prompt
+
+PRIORITY = 100  # before batches, as the first prompt of an install
+PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
+ANSWER_SECONDS = 300.0
+GUESS_SECONDS = 2.0  # of an answer
+MAX_TOKENS = 48  # of an answer
+ERROR_CHARACTERS = 2_000
+
+Kind = Deployment.Kind
+Status = Deployment.Status
+
+log = logging.getLogger(__name__)
+
+
+class Unanswered(Exception):
+    """The engine refused a prompt, or is gone. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a deployment is asked next."""
+
+    column: str
+    """Whose answers: "base", "adapter" or "merged"."""
+    model: Model
+    number: int
+    """The prompt's, from 0."""
+    left: int
+    """Prompts of this column, this one too."""
+
+
+class ParityKind:
+    """See `apps.models.jobs.Kind`."""
+
+    def backlog(self) -> list[Job]:
+        return [job for deployment in _proving() if (job := _job(deployment))]
+
+    def run(self, host: EngineHost, _keeper: leases.Keeper, _window: int) -> None:
+        """One prompt after the other: answers of several at once depend on each other by rounding."""
+        for deployment in _proving():
+            while (question := _next(deployment)) and _is_served(question.model, host):
+                if not host.go_on() or not _ask(deployment, question, host):
+                    break
+
+
+def settle_deployments(_keeper: leases.Keeper) -> bool:
+    """End those whose engine did not come up or whose model is gone, and those whose model somebody deleted."""
+    ended = [_settle(deployment) for deployment in _proving()]
+    deleted = Deployment.objects.filter(status=Status.READY, model=None)
+    return any([*ended, *(deployment.advance(Status.UNDEPLOYED, message="Deleted.") for deployment in deleted)])
+
+
+def _proving() -> QuerySet[Deployment]:
+    rows = Deployment.objects.filter(status=Status.PROVING).order_by("pk")
+    return rows.select_related("checkpoint__job__base", "checkpoint__job__project", "model__base", "project")
+
+
+def _job(deployment: Deployment) -> Job | None:
+    question = _next(deployment)
+    if question is None or deployment.model is None:
+        return None  # `settle_deployments` ends it
+    return Job(
+        kind="parity",
+        model_id=question.model.engine_model.pk,
+        waiting=question.left,
+        priority=PRIORITY,
+        deadline=deployment.model.created_at + PATIENCE,
+        since=deployment.model.created_at,
+        seconds=question.left * GUESS_SECONDS,
+    )
+
+
+def _next(deployment: Deployment) -> _Question | None:
+    """The first prompt that lacks an answer. None: there is none, or a model is gone."""
+    base, model, parity = deployment.checkpoint.job.base, deployment.model, deployment.parity
+    if base is None or model is None:
+        return None
+    for column, asked in (("base", base), ("adapter" if model.base_id else "merged", model)):
+        done, total = len(parity.get(column, ())), len(parity["prompts"])
+        if done < total:
+            return _Question(column, asked, done, total - done)
+    return None
+
+
+def _is_served(model: Model, host: EngineHost) -> bool:
+    spec = host.engine.spec
+    return spec.served_name == model.engine_model.name and model.name in host.engine.served
+
+
+def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
+    """Keep the answer. False: the deployment has ended, or goes on elsewhere."""
+    prompt: Prompt = deployment.parity["prompts"][question.number]
+    try:
+        answer = ask(host, question.model.name, prompt)
+    except Unanswered as error:
+        if host.must_stop():
+            return False
+        with transaction.atomic():
+            deployments.end(deployment, Status.FAILED, str(error))
+        return False
+    return _keep(deployment, question, answer)
+
+
+def ask(host: EngineHost, name: str, prompt: Prompt) -> str:
+    """The model's answer at temperature 0. Raises `Unanswered`."""
+    route = "/v1/chat/completions" if "messages" in prompt else "/v1/completions"
+    body = {"model": name, **prompt, "temperature": 0, "seed": 0, "max_tokens": MAX_TOKENS}
+    connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
+    try:
+        with contextlib.closing(connection):
+            connection.request("POST", route, json.dumps(body), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            status, answer = response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        tail = "\n".join(host.engine.tail())
+        raise Unanswered(f"The engine of {name} did not answer: {error!r}. Its last lines say why.\n{tail}") from error
+    if status != 200:
+        said = answer.decode(errors="replace")[:ERROR_CHARACTERS]
+        raise Unanswered(f"The engine refused a prompt to {name}: {said}")
+    return _text(json.loads(answer))
+
+
+def _text(answer: dict[str, Any]) -> str:
+    """What was said and thought; models that think spend their first tokens on that."""
+    choice = answer["choices"][0]
+    message = choice.get("message") or {"content": choice.get("text")}
+    return "".join(filter(None, (message.get("reasoning"), message.get("reasoning_content"), message.get("content"))))
+
+
+def _keep(deployment: Deployment, question: _Question, answer: str) -> bool:
+    """Write it down, and judge when it was the last. False when somebody else was faster: look at the row anew."""
+    with transaction.atomic():
+        same = Deployment.objects.filter(pk=deployment.pk, status=Status.PROVING, model=deployment.model)
+        row = same.select_for_update(of=("self",)).first()
+        if row is None or len(row.parity.get(question.column, ())) != question.number:
+            return False
+        answers = [*row.parity.get(question.column, ()), answer]
+        deployment.parity = row.parity | {question.column: answers}
+        same.update(parity=deployment.parity)
+        progress.hint(deployments.TOPIC, deployment.uid)
+        if _next(deployment) is None:
+            _conclude(deployment)
+    return True
+
+
+def _conclude(deployment: Deployment) -> None:
+    """All was answered."""
+    parity = deployment.parity
+    report = _judge(deployment)
+    going_on = deployment.kind == Kind.MERGED and "merged" not in parity
+    if going_on and report.passed:
+        Deployment.objects.filter(pk=deployment.pk).update(parity=parity | {"adapter_report": report.as_dict()})
+        deployment.advance(Status.MERGING, message=report.sentence)
+        deployments.tell(deployment)
+        return
+    deployment.parity = parity | report.as_dict()
+    Deployment.objects.filter(pk=deployment.pk).update(parity=deployment.parity)
+    if not report.passed:
+        deployments.end(deployment, Status.REFUSED, report.sentence)
+    else:
+        deployments.make_ready(deployment, report.sentence)
+
+
+def _judge(deployment: Deployment) -> Report:
+    parity = deployment.parity
+    if is_whole_model(deployment.checkpoint):
+        return judge(parity["prompts"], parity["base"], parity["merged"])
+    return judge(parity["prompts"], parity["base"], parity["adapter"], parity.get("merged"))
+
+
+def _settle(deployment: Deployment) -> bool:
+    """Whether it was ended."""
+    model, base = deployment.model, deployment.checkpoint.job.base
+    if model is None or base is None:
+        message = "The model was deleted before it was compared."
+    elif death := _death(base, model) or _death(model.engine_model, model):
+        message = death.message
+    else:
+        return False
+    with transaction.atomic():
+        return deployments.end(deployment, Status.FAILED, message)
+
+
+def _death(engine_model: Model, model: Model) -> EngineDeath | None:
+    """Of an engine that died since, and that did not come up again."""
+    rows = Engine.objects.filter(model=engine_model)
+    if not rows.filter(state=Engine.State.FAILED).exists() or rows.filter(state__in=Engine.SERVING).exists():
+        return None
+    return EngineDeath.objects.filter(model=engine_model, at__gt=model.created_at).first()
