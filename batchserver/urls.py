@@ -22,6 +22,7 @@ urlpatterns = [
     path("v1/", include("apps.batches.api.urls")),
     path("v1/", include("apps.models.api.urls")),
     path("v1/", include("apps.datasets.api.urls")),
+    path("v1/", include("apps.training.api.urls")),
     path("v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("v1/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^v1/", UnknownRoute.as_view()),

@@ -89,5 +89,17 @@ ROUTES = {
     "DELETE exports/<uid:export_id>": "datasets.write",
     "POST exports/<uid:export_id>/cancel": "datasets.write",
     "GET exports/<uid:export_id>/events": "datasets.read",
+    "GET fine_tuning/jobs": "training.read",
+    "POST fine_tuning/jobs": "training.write",
+    "GET fine_tuning/jobs/<uid:job_id>": "training.read",
+    "POST fine_tuning/jobs/<uid:job_id>/cancel": "training.write",
+    "POST fine_tuning/jobs/<uid:job_id>/pause": "training.write",
+    "POST fine_tuning/jobs/<uid:job_id>/resume": "training.write",
+    "GET fine_tuning/jobs/<uid:job_id>/events": "training.read",
+    "GET fine_tuning/jobs/<uid:job_id>/progress": "training.read",
+    "GET fine_tuning/jobs/<uid:job_id>/checkpoints": "training.read",
+    "GET fine_tuning/checkpoints/<path:name>/permissions": "training.read",
+    "POST fine_tuning/checkpoints/<path:name>/permissions": "training.write",
+    "DELETE fine_tuning/checkpoints/<path:name>/permissions/<uid:permission_id>": "training.write",
 }
 OPEN = {"GET schema", "GET docs"}

@@ -1,0 +1,23 @@
+from django.urls import path
+
+from apps.training.api.history import (
+    CheckpointPermissionsView,
+    CheckpointPermissionView,
+    CheckpointsView,
+    JobEventsView,
+    JobProgressView,
+)
+from apps.training.api.jobs import CancelJobView, JobsView, JobView, PauseJobView, ResumeJobView
+
+urlpatterns = [
+    path("fine_tuning/jobs", JobsView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>", JobView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/cancel", CancelJobView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/pause", PauseJobView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/resume", ResumeJobView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/events", JobEventsView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/progress", JobProgressView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/checkpoints", CheckpointsView.as_view()),
+    path("fine_tuning/checkpoints/<path:name>/permissions", CheckpointPermissionsView.as_view()),
+    path("fine_tuning/checkpoints/<path:name>/permissions/<uid:permission_id>", CheckpointPermissionView.as_view()),
+]
