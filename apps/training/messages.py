@@ -60,7 +60,7 @@ def checked(value: Any, where: str, *, weights: bool) -> Message:
         raise BadRow("functions_deprecated", f"{where} has a 'function_call', which is outdated: use 'tool_calls'.")
     check_keys(given, OF_MESSAGES, where)
     role = _role(given, where)
-    made = {"role": role, "content": _content(given, role, where)}
+    made: Message = {"role": role, "content": _content(given, role, where)}
     if "name" in given:
         made["name"] = check_name(given["name"], "invalid_name", f"The 'name' of {where}")
     if "weight" in given:

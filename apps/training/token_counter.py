@@ -31,12 +31,16 @@ class Counter:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = _json(folder / "tokenizer_config.json")
         self._special = {name: _text(settings[name]) for name in NAMES if settings.get(name)}
+        around = self._tokenizer.encode("").ids
+        end = self._tokenizer.token_to_id(self._special.get("eos_token", ""))
+        self._around = len(around) + (around[-1:] != [end])
+        """Tokens at the begin and the end of a text that is no conversation."""
         self._render = environment().from_string(_template(folder, settings)).render
 
     def count(self, row: Row) -> int:
         """Of a preference pair, both conversations."""
         if "prompt" in row:
-            return self._tokens(row["prompt"]) + self._tokens(row["completion"]) + 1  # the end of the text
+            return self._tokens(row["prompt"] + row["completion"]) + self._around
         if "input" not in row:
             return self._chat(row["messages"], row.get("tools"))
         asked = row["input"]

@@ -89,11 +89,10 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
 
 
 def _refuse(job: TrainingJob, invalid: Invalid, held: leases.Held) -> None:
-    code, message = f"invalid_{invalid.param}", str(invalid)
+    code, param, message = f"invalid_{invalid.param}", invalid.param, str(invalid)
     with transaction.atomic(), connection.cursor() as cursor:
         leases.fence(cursor, held)
-        changes = {"message": message, "errors": invalid.errors, "error_code": code, "error_param": invalid.param}
-        if job.advance(Status.FAILED, **changes):
+        if job.advance(Status.FAILED, message=message, errors=invalid.errors, error_code=code, error_param=param):
             note(job, message, level=JobEvent.Level.ERROR)
             announce(type="fine_tuning.job.failed", project=job.project, data={"id": job.uid})
 

@@ -1,6 +1,7 @@
 """/v1/fine_tuning/jobs."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -232,7 +233,7 @@ def test_the_list_is_paged_through(api: APIClient, project: Project, model: Mode
     jobs = [make_job(project, model).uid for _ in range(5)][::-1]
     first = api.get(PATH, {"limit": 2}).json()
     assert ([job["id"] for job in first["data"]], first["has_more"]) == (jobs[:2], True)
-    second = api.get(PATH, {"limit": 3, "after": jobs[1]}).json()
+    second = api.get(PATH, {"limit": "3", "after": jobs[1]}).json()
     assert ([job["id"] for job in second["data"]], second["has_more"]) == (jobs[2:], False)
     assert refused(api.get(PATH, {"after": "ftjob-none"})) == ("after", "invalid_value")
     assert refused(api.get(PATH, {"limit": 101})) == ("limit", "invalid_value")
@@ -354,7 +355,7 @@ def test_a_job_that_runs_says_when_it_will_be_done(api: APIClient, project: Proj
     job.advance(TrainingJob.Status.RUNNING, step=2, steps=10, trained_tokens=5)
     now = timezone.now()
     for step in (1, 2):
-        job.metrics.create(step=step, loss=1, at=now - timezone.timedelta(seconds=10 * (2 - step)))
+        job.metrics.create(step=step, loss=1, at=now - timedelta(seconds=10 * (2 - step)))
     shown = api.get(f"{PATH}/{job.uid}").json()
     assert abs(shown["estimated_finish"] - now.timestamp() - 80) < 5
     assert (shown["status"], shown["trained_tokens"], shown["step"], shown["steps"]) == ("running", None, 2, 10)

@@ -144,7 +144,7 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
     @extend_schema_field(HyperparametersSerializer)
     def get_hyperparameters(self, job: TrainingJob) -> dict[str, Any]:
         found = hyperparameters_of(job)
-        return {name: found[name] for name in HyperparametersSerializer().fields}
+        return {name: value for name, value in found.items() if name != "beta"}
 
     def get_seed(self, job: TrainingJob) -> int:
         return parse(job.options).seed
