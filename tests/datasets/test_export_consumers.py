@@ -20,7 +20,7 @@ from tests.datasets.exports import ANSWERS, content, exported, lines, make_split
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PYTHON = settings.BASE_DIR / "var/venv/consumers/bin/python"
+PYTHON = settings.TRAINER_PYTHON  # which has them in the versions that train
 QUESTIONS = ["Capital of France?", "Capital of Peru?", "Capital of Ghana?"]
 TALK = [
     {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
@@ -118,8 +118,8 @@ def saved(export: Export, folder: Path) -> Path:
 
 
 def read(paths: list[Path], folder: Path) -> list[Any]:
-    """What the consumers' interpreter saw in each, by the parts of the split."""
-    assert PYTHON.exists(), "Make it first: make var/venv/consumers/.installed"
+    """What the trainer's interpreter saw in each, by the parts of the split."""
+    assert PYTHON.exists(), "Make it first: make trainer"
     offline = {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(
         [PYTHON, "-m", "tests.datasets.consumers.read_export", *paths], cwd=settings.BASE_DIR,

@@ -2,7 +2,7 @@
 
     python -m tests.datasets.consumers.read_export PATH…
 
-A PATH is a .jsonl or .parquet file, or a folder with a dataset card. It runs in the consumers' interpreter.
+A PATH is a .jsonl or .parquet file, or a folder with a dataset card. It runs in the trainer's interpreter.
 """
 
 import json
