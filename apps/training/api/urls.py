@@ -1,5 +1,14 @@
 from django.urls import path
 
+from apps.training.api.deployments import (
+    DeploymentProgressView,
+    DeploymentsView,
+    DeploymentView,
+    DeployView,
+    EvaluateView,
+    RollbackView,
+    UndeployView,
+)
 from apps.training.api.history import (
     CheckpointPermissionsView,
     CheckpointPermissionView,
@@ -18,6 +27,13 @@ urlpatterns = [
     path("fine_tuning/jobs/<uid:job_id>/events", JobEventsView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/progress", JobProgressView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/checkpoints", CheckpointsView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/deploy", DeployView.as_view()),
+    path("deployments", DeploymentsView.as_view()),
+    path("deployments/<uid:deployment_id>", DeploymentView.as_view()),
+    path("deployments/<uid:deployment_id>/progress", DeploymentProgressView.as_view()),
+    path("deployments/<uid:deployment_id>/undeploy", UndeployView.as_view()),
+    path("deployments/<uid:deployment_id>/rollback", RollbackView.as_view()),
+    path("deployments/<uid:deployment_id>/evaluate", EvaluateView.as_view()),
     path("fine_tuning/checkpoints/<path:name>/permissions", CheckpointPermissionsView.as_view()),
     path("fine_tuning/checkpoints/<path:name>/permissions/<uid:permission_id>", CheckpointPermissionView.as_view()),
 ]

@@ -1,0 +1,230 @@
+"""/v1/deployments: checkpoints that are served, and how they compare. An extension of OpenAI's API."""
+
+import json
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.api.views import ProjectView
+from apps.accounts.models import ApiKey, Project, Scope
+from apps.accounts.tenancy import TenantQuerySet
+from apps.core.api.errors import ApiError
+from apps.core.api.idempotency import once
+from apps.core.api.pagination import list_object, page, page_query, validated_query
+from apps.core.api.schema import ConstantField, UnixField, list_of, responses
+from apps.core.api.views import find
+from apps.core.errors import Conflict
+from apps.datasets.models import Dataset, Member, Split
+from apps.events import sse
+from apps.training import deployments, evaluation
+from apps.training.models import Checkpoint, Deployment, Evaluation, TrainingJob
+
+
+class NewDeploymentSerializer(serializers.Serializer[Any]):
+    checkpoint = serializers.CharField(
+        max_length=64, required=False, allow_null=True, help_text="A checkpoint's id; the job's result, if left out."
+    )
+    kind = serializers.ChoiceField(Deployment.Kind.values, default=Deployment.Kind.ADAPTER)
+    name = serializers.CharField(
+        max_length=deployments.NAME_CHARACTERS, required=False, allow_null=True, help_text="The job's `ft:` name."
+    )
+
+
+class NewEvaluationSerializer(serializers.Serializer[Any]):
+    dataset = serializers.CharField(
+        max_length=50, required=False, allow_null=True, help_text="A dataset's id; the job's own, if left out."
+    )
+    split = serializers.CharField(max_length=50, required=False, allow_null=True, help_text="A split's id.")
+    part = serializers.ChoiceField(Member.Part.values, default=evaluation.PART, help_text="Of the split.")
+
+
+class DeploymentSerializer(serializers.Serializer[Deployment]):
+    id = serializers.CharField(source="uid")
+    object = ConstantField("deployment")
+    created_at = UnixField()
+    ended_at = UnixField(allow_null=True)
+    name = serializers.CharField(help_text="What requests call the model.")
+    kind = serializers.ChoiceField(Deployment.Kind.values)
+    status = serializers.ChoiceField(Deployment.Status.values)
+    message = serializers.CharField(allow_blank=True)
+    fine_tuning_job_id = serializers.CharField(source="checkpoint.job.uid")
+    checkpoint_id = serializers.CharField(source="checkpoint.uid")
+    step_number = serializers.IntegerField(source="checkpoint.step")
+    parity = serializers.DictField(help_text="The prompts that were asked, and what each model said.")
+
+
+class EvaluationSerializer(serializers.Serializer[Evaluation]):
+    """The run has the answers: `/v1/runs/{run}`."""
+
+    object = ConstantField("deployment.evaluation")
+    created_at = UnixField()
+    deployment = serializers.CharField(source="deployment.uid")
+    run = serializers.CharField(source="run.uid")
+
+
+class DeploymentQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
+    status = serializers.ChoiceField(Deployment.Status.values, required=False)
+
+
+DEPLOYMENT = responses(DeploymentSerializer, 400, 404, 409, 413, 415)
+
+
+def _deployments(project: Project) -> TenantQuerySet[Deployment]:
+    return Deployment.objects.of(project).select_related("project", "checkpoint__job__base", "checkpoint__job__export")
+
+
+def _shape(deployment: Deployment) -> dict[str, Any]:
+    return dict(DeploymentSerializer(_deployments(deployment.project).get(pk=deployment.pk)).data)
+
+
+class DeployView(ProjectView):
+    required_scopes = {"POST": Scope.TRAINING_WRITE}
+
+    @extend_schema(operation_id="deploy_fine_tuning_job", request=NewDeploymentSerializer, responses=DEPLOYMENT)
+    def post(self, request: Request, job_id: str) -> Response:
+        """Serve what a job learned, once its answers were compared with the base model's."""
+        form = NewDeploymentSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values = form.validated_data
+        job = find(TrainingJob.objects.of(self.project), job_id, "fine_tuning_job")
+        return once(
+            request,
+            owner=self.project.uid,
+            fingerprint=json.dumps(values, sort_keys=True),
+            run=lambda: _deploy(self.key, job, values),
+        )
+
+
+def _deploy(key: ApiKey, job: TrainingJob, values: dict[str, Any]) -> dict[str, Any]:
+    deployment = deployments.deploy(
+        checkpoint=_checkpoint(job, values.get("checkpoint")),
+        kind=values["kind"],
+        name=values.get("name") or "",
+        created_by=key.created_by,
+    )
+    return _shape(deployment)
+
+
+def _checkpoint(job: TrainingJob, uid: str | None) -> Checkpoint:
+    rows = job.checkpoints.select_related("job__project", "job__base")
+    if uid is None:
+        result = rows.filter(best=True).first()
+        if result is None:
+            raise Conflict(f"The job is {job.status} and has no result yet: name one of its checkpoints, or wait.")
+        return result
+    checkpoint = rows.filter(uid=uid).first()
+    if checkpoint is None:
+        raise ApiError(400, f"No such checkpoint of this job: {uid}", "checkpoint_not_found", "checkpoint")
+    return checkpoint
+
+
+class DeploymentsView(ProjectView):
+    required_scopes = {"GET": Scope.TRAINING_READ}
+
+    @extend_schema(
+        operation_id="list_deployments",
+        parameters=[DeploymentQuery],
+        responses=responses(list_of(DeploymentSerializer), 400),
+    )
+    def get(self, request: Request) -> Response:
+        query = validated_query(DeploymentQuery, request)
+        rows = _deployments(self.project)
+        rows = rows.filter(status=query["status"]) if "status" in query else rows
+        found, has_more = page(rows, query)
+        return Response(list_object(DeploymentSerializer, found, has_more=has_more))
+
+
+class OneDeploymentView(ProjectView):
+    def deployment(self, uid: str) -> Deployment:
+        return find(_deployments(self.project), uid, "deployment")
+
+
+class DeploymentView(OneDeploymentView):
+    required_scopes = {"GET": Scope.TRAINING_READ}
+
+    @extend_schema(operation_id="retrieve_deployment", responses=responses(DeploymentSerializer, 404))
+    def get(self, request: Request, deployment_id: str) -> Response:
+        return Response(DeploymentSerializer(self.deployment(deployment_id)).data)
+
+
+class DeploymentProgressView(OneDeploymentView):
+    required_scopes = {"GET": Scope.TRAINING_READ}
+
+    @extend_schema(
+        operation_id="stream_deployment",
+        summary="Watch a deployment",
+        description="Server-sent events: `progress` after each change, then one `done`.",
+        responses=responses(OpenApiTypes.STR, 404) | {(200, "text/event-stream"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, deployment_id: str) -> StreamingHttpResponse:
+        return sse.stream(deployments.TOPIC, self.deployment(deployment_id).uid, self.key)
+
+
+class UndeployView(OneDeploymentView):
+    required_scopes = {"POST": Scope.TRAINING_WRITE}
+
+    @extend_schema(operation_id="undeploy", request=None, responses=responses(DeploymentSerializer, 400, 404, 409))
+    def post(self, request: Request, deployment_id: str) -> Response:
+        """Serve it no more, or stop what goes on. What it answered stays."""
+        deployment = self.deployment(deployment_id)
+        if not deployments.undeploy(deployment=deployment):
+            raise Conflict(f"The deployment is {deployment.status}: there is nothing to take back.")
+        return Response(_shape(deployment))
+
+
+class RollbackView(OneDeploymentView):
+    required_scopes = {"POST": Scope.TRAINING_WRITE}
+
+    @extend_schema(
+        operation_id="roll_back_deployment", request=None, responses=responses(DeploymentSerializer, 400, 404, 409)
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        """Serve the one that was served before it under the same name, which is returned."""
+        return Response(_shape(deployments.roll_back(deployment=self.deployment(deployment_id))))
+
+
+class EvaluateView(OneDeploymentView):
+    required_scopes = {"POST": Scope.TRAINING_WRITE}
+
+    @extend_schema(
+        operation_id="evaluate_deployment",
+        request=NewEvaluationSerializer,
+        responses=responses(EvaluationSerializer, 400, 404, 409, 413, 415),
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        """Have the base and the tuned model answer the same examples."""
+        form = NewEvaluationSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values, deployment = form.validated_data, self.deployment(deployment_id)
+        return once(
+            request,
+            owner=self.project.uid,
+            fingerprint=json.dumps(values, sort_keys=True),
+            run=lambda: _evaluate(self.key, deployment, values),
+        )
+
+
+def _evaluate(key: ApiKey, deployment: Deployment, values: dict[str, Any]) -> dict[str, Any]:
+    datasets = Dataset.objects.of(key.project)
+    splits = Split.objects.filter(version__dataset__in=datasets).select_related("version__dataset")
+    made = evaluation.evaluate(
+        deployment=deployment,
+        dataset=_named(datasets, values.get("dataset"), "dataset"),
+        split=_named(splits, values.get("split"), "split"),
+        part=values["part"],
+        created_by=key.created_by,
+    )
+    return dict(EvaluationSerializer(made).data)
+
+
+def _named(rows: Any, uid: str | None, noun: str) -> Any:
+    """The row of this id, None where none is named. Raises `ApiError`."""
+    row = rows.filter(uid=uid).first() if uid else None
+    if uid and row is None:
+        raise ApiError(400, f"No such {noun}: {uid}", f"{noun}_not_found", noun)
+    return row
