@@ -3,10 +3,19 @@
 from typing import Any
 
 from openai.types import Batch, FileDeleted, FileObject, Model
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from pydantic import BaseModel
 
 OPTIONAL = {"Model.shutdown_date"}  # OpenAI leaves these out
-OBJECTS: dict[str, type[BaseModel]] = {"batch": Batch, "file": FileObject, "model": Model}
+OBJECTS: dict[str, type[BaseModel]] = {
+    "batch": Batch,
+    "file": FileObject,
+    "model": Model,
+    "fine_tuning.job": FineTuningJob,
+    "fine_tuning.job.event": FineTuningJobEvent,
+    "fine_tuning.job.checkpoint": FineTuningJobCheckpoint,
+}
 LIST = {"object", "data", "first_id", "last_id", "has_more"}
 ERROR = {"message", "type", "param", "code"}
 ERROR_TYPES = {
@@ -24,7 +33,7 @@ ERROR_TYPES = {
     503: "server_error",
     504: "server_error",
 }
-OURS = {"model.install", "benchmark"}  # held against our schema, by the fuzzer
+OURS = {"model.install", "benchmark", "deployment", "deployment.evaluation"}  # held against our schema, by the fuzzer
 
 
 def check_answer(status: int, raw: Any) -> None:
