@@ -213,6 +213,9 @@ class GpuWorker:
             if self._fleet.model is None:
                 self._fleet.start(model)
         except (EngineFailed, OSError, ValueError) as error:  # the last two: an adapter's folder is broken
+            if self.must_stop():  # which says nothing about the model
+                self._fleet.show(EngineRow.State.STOPPED, model=model)
+                return False
             self._failed(str(error), model, explained=getattr(error, "explained", True))
             return False
         self._turn_began = timezone.now()

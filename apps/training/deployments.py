@@ -100,9 +100,9 @@ def end(deployment: Deployment, to: Deployment.Status, message: str) -> bool:
 
 def make_ready(deployment: Deployment, message: str) -> bool:
     """Served from now on, in the caller's transaction."""
-    won = deployment.advance(Status.READY, message=message)
-    if won:
-        Model.objects.filter(pk=deployment.model_id).update(ready=True)
+    won = deployment.model is not None and deployment.advance(Status.READY, message=message)
+    if won and deployment.model:
+        Model.objects.filter(pk=deployment.model.pk).update(ready=True)
         note(deployment.checkpoint.job, f"Deployed as {deployment.name}.", data={"deployment": deployment.uid})
         announce(type="model.deployed", project=deployment.project, data={"id": deployment.uid})
         tell(deployment)

@@ -94,7 +94,8 @@ def scores(run: Run) -> list[Score]:
     """The base's and the tuned model's, so far, in one query."""
     with connection.cursor() as cursor:
         cursor.execute(_SCORES, [run.pk])
-        return [Score(*row[:5], None if row[5] is None else round(float(row[5]), 2)) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [Score(*counts, None if judged is None else round(float(judged), 2)) for *counts, judged in rows]
 
 
 def _examples(deployment: Deployment, dataset: Dataset | None, split: Split | None) -> tuple[Version, Split | None]:

@@ -7,6 +7,7 @@ the base besides its weights (configuration, tokenizer, chat template) is copied
 moment, and begun again in an empty folder.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -101,8 +102,9 @@ def main() -> None:
     except ValueError as error:
         tell(Failed(code="checkpoint", message=f"The adapter cannot be merged: {str(error).strip()[:500]}"))
     except OSError as error:
-        code = "disk_full" if error.errno == 28 else "internal"
-        tell(Failed(code=code, message=f"{error.strerror or error}: {error.filename or order.folder}."))
+        full = error.errno == errno.ENOSPC
+        message = f"{error.strerror or error}: {error.filename or order.folder}."
+        tell(Failed(code="disk_full" if full else "internal", message=message))
 
 
 if __name__ == "__main__":

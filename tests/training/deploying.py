@@ -36,7 +36,7 @@ def make_checkpoint(
     rows: list[Any] | None = None, job: TrainingJob | None = None,
 ) -> Checkpoint:  # fmt: skip
     """The result of a job that has ended; of `job`, where it is given."""
-    job = job or _ended(make_job(project, base, make_file(project, rows), technique=technique))
+    job = job or ended(make_job(project, base, make_file(project, rows), technique=technique))
     folder = job.folder / f"checkpoint-{step}"
     write_files(folder, files or (tiny_model(hidden_act="silu") if technique == "full" else tiny_adapter()))
     sealed = checkpoints.seal(folder, step=step, metrics={})
@@ -45,7 +45,7 @@ def make_checkpoint(
     )
 
 
-def _ended(job: TrainingJob) -> TrainingJob:
+def ended(job: TrainingJob) -> TrainingJob:
     job.advance(TrainingJob.Status.SUCCEEDED, step=10, steps=10, examples=12)
     return job
 
@@ -53,8 +53,8 @@ def _ended(job: TrainingJob) -> TrainingJob:
 class Workers:
     """A control worker and a GPU worker, in this thread; files are brought in threads of this process."""
 
-    def __init__(self, gpu: GpuWorker, keeper: leases.Keeper, voices: Path) -> None:
-        self.gpu, self.keeper, self._voices = gpu, keeper, voices
+    def __init__(self, gpu: GpuWorker, keeper: leases.Keeper, voices: Path, *, patience: float = WAIT_SECONDS) -> None:
+        self.gpu, self.keeper, self._voices, self._patience = gpu, keeper, voices, patience
         self.say({})
 
     def say(self, voices: dict[str, str]) -> None:
@@ -69,7 +69,7 @@ class Workers:
         return deployment
 
     def when(self, condition: Callable[[], bool], deployment: Deployment) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + self._patience
         while not condition():
             assert time.monotonic() < deadline, f"{deployment.status}: {deployment.message}"
             placing.place_next(self.keeper)
@@ -87,7 +87,9 @@ class Workers:
             pass
 
     def close(self) -> None:
-        self.keeper._held.clear()  # every thread sees that it has no lease, and ends
+        """The control worker loses its leases, and its threads end."""
+        for held in [held for held in self.keeper._held if held.key.startswith("deployment:")]:
+            self.keeper.remove(held)
         assert placing.crew.wait(30)
 
 

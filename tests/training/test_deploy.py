@@ -308,6 +308,7 @@ def test_it_is_taken_back(workers: Workers, kind: FakeKind, base: Model, checkpo
     workers.say(TUNED)
     deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
     engine = workers.gpu.engine
+    assert deployment.model
     batch = make_running(checkpoint.job.project, deployment.model)
     with pytest.raises(Conflict, match="1 batches need tuned now"):
         undeploy(deployment=deployment)
