@@ -60,32 +60,34 @@ def sparks_of(jobs: Sequence[TrainingJob]) -> dict[int, list[Point]]:
     return found
 
 
+def _sound(name: str) -> str:
+    return f"abs({name}) < 'Infinity'::float8"
+
+
 def _extremes(name: str) -> str:
     """[value, step] of the lowest and of the highest of a stretch: arrays compare by their first number first."""
-    pair, sound = f"ARRAY[{name}, step]::float8[]", f"FILTER (WHERE abs({name}) < 'Infinity')"
+    pair, sound = f"ARRAY[{name}, step]::float8[]", f"FILTER (WHERE {_sound(name)})"
     return f"min({pair}) {sound}, max({pair}) {sound}"
 
 
 _QUERY = (
-    f"SELECT max(step), avg(loss) FILTER (WHERE abs(loss) < 'Infinity'), {', '.join(map(_extremes, CURVES))}"  # noqa: S608
+    f"SELECT max(step), avg(loss) FILTER (WHERE {_sound('loss')}), {', '.join(map(_extremes, CURVES))}"  # noqa: S608
     " FROM training_metric WHERE job_id = %(job)s AND step >= %(first)s"
     " GROUP BY (step - %(first)s) / %(width)s ORDER BY 1"
 )
 # A few look-ups in the index for each job, however many steps it has.
-_SPARKS = """
+_MEASURED = f"SELECT step, loss FROM training_metric WHERE job_id = j.id AND {_sound('loss')}"  # noqa: S608
+_SPARKS = f"""
 SELECT DISTINCT j.id, m.step, m.loss
-FROM training_trainingjob j CROSS JOIN LATERAL (
-    SELECT min(step)::bigint AS first, max(step)::bigint AS last FROM training_metric
-    WHERE job_id = j.id AND step IN (
-        (SELECT step FROM training_metric WHERE job_id = j.id AND abs(loss) < 'Infinity' ORDER BY step LIMIT 1),
-        (SELECT step FROM training_metric WHERE job_id = j.id AND abs(loss) < 'Infinity' ORDER BY step DESC LIMIT 1)
-    )
-) span CROSS JOIN generate_series(0, %(most)s) AS g CROSS JOIN LATERAL (
-    SELECT step, loss FROM training_metric
-    WHERE job_id = j.id AND step >= span.first + (span.last - span.first) * g / %(most)s AND abs(loss) < 'Infinity'
-    ORDER BY step LIMIT 1
-) m WHERE j.id = ANY(%(jobs)s) ORDER BY j.id, m.step
-"""
+FROM training_trainingjob j
+JOIN LATERAL ({_MEASURED} ORDER BY step LIMIT 1) first ON true
+JOIN LATERAL ({_MEASURED} ORDER BY step DESC LIMIT 1) last ON true
+CROSS JOIN generate_series(0, %(most)s) AS g
+JOIN LATERAL (
+    {_MEASURED} AND step >= first.step + (last.step - first.step)::bigint * g / %(most)s ORDER BY step LIMIT 1
+) m ON true
+WHERE j.id = ANY(%(jobs)s) ORDER BY j.id, m.step
+"""  # noqa: S608 - names of columns are in it, and no values
 
 
 def _curves(first: int, last: int, width: int, rows: list[tuple[Any, ...]]) -> Curves:

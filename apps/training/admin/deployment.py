@@ -23,6 +23,7 @@ from apps.training.admin.deployment_verbs import DeploymentVerbs, verbs_of
 from apps.training.admin.job_page import evaluations_of
 from apps.training.admin.texts import pairs_of
 from apps.training.deployed import is_whole_model
+from apps.training.deployment_progress import snapshot_of
 from apps.training.models import Checkpoint, Deployment
 
 
@@ -146,6 +147,7 @@ class DeploymentAdmin(PagesAdmin):
         context = {
             "deployment": deployment,
             "job": deployment.checkpoint.job,
+            "progress": snapshot_of(deployment),
             "parity": deployment.parity,
             "pairs": pairs_of(deployment.parity),
             "evaluations": evaluations_of([deployment.pk]),

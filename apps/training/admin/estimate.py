@@ -11,6 +11,7 @@ from django.core.files.storage import default_storage
 from apps.batches.models import File
 from apps.models.models import Device, Model
 from apps.models.slots import Slot
+from apps.training import memory
 from apps.training.admin.option_fields import usual_of
 from apps.training.admin.wizard import Chosen
 from apps.training.options import Options, OptionsRefused, parse
@@ -93,7 +94,23 @@ def _memory(chosen: Chosen, base: Model, options: Options) -> dict[str, Any]:
         return {"sentence": f"{base.name} has no config.json that can be read: what it takes is not known."}
     device = Device.objects.order_by("-memory_bytes").first()
     on_cpu = device is None or Slot.parse(device.slot).devices == "cpu"
-    return {"sentence": f"{device} {on_cpu}"}
+    try:
+        estimate = memory.estimate(
+            config, parameters=round(chosen.parameters), method=chosen.method, technique=chosen.technique,
+            options=options, on_cpu=on_cpu,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # a configuration of another kind of model
+        return {"sentence": f"What {base.name} takes is not known: its configuration has no usual shape."}
+    parts = [(name, label, int(getattr(estimate, name))) for name, label in LABELS.items()]
+    most = device.memory_bytes if device else 0
+    return {
+        "parts": [{"name": name, "label": label, "bytes": size} for name, label, size in parts],
+        "total": estimate.total,
+        "device": str(device) if device else "",
+        "device_bytes": most,
+        "sentence": estimate.sentence(most) if most else "No device has shown itself yet: start a GPU worker.",
+        "verdict": "" if not most else "no" if estimate.total > most else "fits",
+    }
 
 
 def _config(base: Model) -> dict[str, Any] | None:

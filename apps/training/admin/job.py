@@ -23,21 +23,20 @@ from apps.training.admin.compare import COMPARED, Comparison
 from apps.training.admin.job_verbs import JobVerbs
 from apps.training.admin.rows import JobList, progress_of, spark_html
 from apps.training.admin.wizard_pages import WizardPages
-from apps.training.models import TrainingJob
+from apps.training.models import Deployment, TrainingJob
 
 
 @admin.register(TrainingJob)
 class JobAdmin(PagesAdmin):
     """Begin a training, watch it learn, and go on with what came of it."""
 
-    templates = "admin/training/job"
+    templates = "admin/training/trainingjob"
     list_display = (
         "shown_name",
         "shown_base",
         "progress",
         "loss",
         "result",
-        "shown_deployment",
         moment("created_at", "Created"),
     )
     list_display_links = None
@@ -100,21 +99,13 @@ class JobAdmin(PagesAdmin):
         return spark_html(job.spark) or None
 
     @display(description="Result", empty_value="\N{EN DASH}")
-    def result(self, job: TrainingJob) -> str | None:
+    def result(self, job: Any) -> str | None:
+        """The model and what is served of it, or why there is none."""
         if job.status == job.Status.SUCCEEDED:
-            return format_html('<span class="bs-id tr-name" title="{}">{}</span>', job.model_name, job.model_name)
+            name = format_html('<span class="bs-id tr-name" title="{}">{}</span>', job.model_name, job.model_name)
+            return format_html('<span class="tr-result">{}{}</span>', name, _deployment_html(job.deployment))
         text = job.message if job.status == job.Status.FAILED else ""
         return format_html('<span class="tr-clamp" title="{}">{}</span>', text, text) if text else None
-
-    @display(description="Deployment", empty_value="\N{EN DASH}")
-    def shown_deployment(self, job: Any) -> str | None:
-        if job.deployment is None:
-            return None
-        return format_html(
-            '<a href="{}"><span class="bs-pill" data-status="{}" title="{}">{}</span></a>',
-            reverse("admin:training_deployment_change", args=[job.deployment.pk]),
-            job.deployment.status, job.deployment.get_status_display(), job.deployment.status,
-        )  # fmt: skip
 
     @admin.action(description="Compare curves")
     def compare(self, request: HttpRequest, jobs: QuerySet[Any]) -> HttpResponseRedirect | None:
@@ -153,3 +144,15 @@ class JobAdmin(PagesAdmin):
     def lineage_view(self, request: HttpRequest, pk: int) -> TemplateResponse:
         job = self.find(request, pk)
         return self.page(request, "lineage", f"Lineage of {job.model_name}", job_page.lineage_of(job))
+
+
+def _deployment_html(deployment: Deployment | None) -> str:
+    if deployment is None:
+        return ""
+    return format_html(
+        '<a href="{}"><span class="bs-pill" data-status="{}" title="{}">{}</span></a>',
+        reverse("admin:training_deployment_change", args=[deployment.pk]),
+        deployment.status,
+        f"Deployment: {deployment.get_status_display()}",
+        deployment.status,
+    )

@@ -30,7 +30,7 @@ class JobList(ChangeList):
 def _deployments(jobs: list[TrainingJob]) -> dict[int, Deployment]:
     """The latest of each job, by the job's key."""
     rows = Deployment.objects.filter(checkpoint__job__in=jobs).select_related("checkpoint")
-    latest = rows.order_by("checkpoint__job", "-id").distinct("checkpoint__job").defer("parity")
+    latest = rows.order_by("checkpoint__job_id", "-id").distinct("checkpoint__job_id").defer("parity")
     return {row.checkpoint.job_id: row for row in latest}
 
 

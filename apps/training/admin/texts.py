@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,20 +31,24 @@ class Pair:
 
 
 def pairs_of(parity: Mapping[str, Any]) -> list[Pair]:
-    """Of a deployment's `parity`; none while it has not been compared."""
-    texts = parity.get("texts")
-    return [_pair(text) for text in texts[:SHOWN] if isinstance(text, Mapping)] if isinstance(texts, list) else []
+    """Of a deployment's `parity`, as far as its prompts are answered."""
+    answers = {name: parity.get(name, ()) for name in ("base", "adapter", "merged")}
+    pairs = []
+    for at, prompt in enumerate(parity.get("prompts", ())[:SHOWN]):
+        said = {name: _short(texts[at]) for name, texts in answers.items() if at < len(texts)}
+        if said:
+            pairs.append(Pair(_short(_prompt(prompt)), _sides(said)))
+    return pairs
 
 
-def _pair(text: Mapping[str, Any]) -> Pair:
-    base, tuned, merged = (_short(text.get(name)) for name in ("base", "adapter", "merged"))
-    sides = [Side("Base", plain(base))]
-    if text.get("adapter") is not None:
-        sides.append(Side("Adapter", _marked(base, tuned), "as the base" if base == tuned else ""))
-    if text.get("merged") is not None:
-        before, named = (tuned, "adapter") if text.get("adapter") is not None else (base, "base")
-        sides.append(Side("Merged", _marked(before, merged), f"as the {named}" if merged == before else ""))
-    return Pair(_short(_prompt(text.get("prompt"))), sides)
+def _sides(said: dict[str, str]) -> list[Side]:
+    """Each is compared with the one before it."""
+    sides, before = [], ""
+    for name, text in said.items():
+        same = f"as the {before}" if before and text == said[before] else ""
+        sides.append(Side(name.capitalize(), _marked(said[before], text) if before else plain(text), same))
+        before = name
+    return sides
 
 
 def _marked(before: str, after: str) -> SafeString:
@@ -54,12 +58,12 @@ def _marked(before: str, after: str) -> SafeString:
 
 
 def _prompt(prompt: Any) -> str:
-    """A text, or the messages of a chat, of which the last is what was asked."""
-    if isinstance(prompt, Sequence) and not isinstance(prompt, str) and prompt and isinstance(prompt[-1], Mapping):
-        return str(prompt[-1].get("content", ""))
-    return str(prompt if prompt is not None else "")
+    """What was asked last: of a chat its last turn, else the text itself."""
+    messages = prompt.get("messages") if isinstance(prompt, Mapping) else None
+    if messages:
+        return str(messages[-1].get("content") or "")
+    return str(prompt.get("prompt", "") if isinstance(prompt, Mapping) else prompt)
 
 
-def _short(text: Any) -> str:
-    words = "" if text is None else str(text)
-    return words if len(words) <= CHARACTERS else f"{words[:CHARACTERS]}…"
+def _short(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

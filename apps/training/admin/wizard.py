@@ -26,7 +26,7 @@ from apps.training.options import OptionsRefused, parse
 OFFERED = 200  # files and models in a list
 FORMATS_OF_METHOD = {"sft": "chat", "dpo": "dpo"}  # what this product's own exports are trained on with
 TEXTS = ("file", "validation_file", "model", "method", "technique", "suffix")
-NO_GPU = "It needs an NVIDIA GPU, and this machine has shown none."
+NO_GPU = "This machine has shown none."
 
 Method, Technique = TrainingJob.Method, TrainingJob.Technique
 
@@ -65,6 +65,8 @@ class Chosen:
             found["validation_file"] = "Validation needs other examples than training: choose another file, or none."
         if self.texts["model"] and self.base is None:
             found["model"] = "This model is not there any more: choose another."
+        if self.technique == Technique.QLORA and not has_gpu():
+            found["technique"] = f"QLoRA needs an NVIDIA GPU. {NO_GPU} Choose LoRA."
         if self.export and self.export.format != FORMATS_OF_METHOD.get(self.method):
             title = FORMATS[self.export.format].title
             other = "answers" if self.method == Method.SFT else "preference pairs"
@@ -128,7 +130,7 @@ def offer(request: HttpRequest, chosen: Chosen, problems: dict[str, str]) -> dic
         "files": uploaded(request).select_related("project")[:OFFERED],
         "projects": list(projects_where(request, CURATORS).values()),
         "models": [
-            (model, _size(model), _reason(model, chosen.file.project if chosen.file else model.project))
+            (model, _about(model), _reason(model, chosen.file.project if chosen.file else model.project))
             for model in models(request, chosen.file.project if chosen.file else None)[:OFFERED]
         ],
         "methods": Method.choices,
@@ -187,12 +189,14 @@ def _reason(model: Model, project: Project | None) -> str:
     return ""
 
 
-def _size(model: Model) -> str:
-    """`135 M parameters`, by its bytes in 16 bits."""
+def _about(model: Model) -> str:
+    """Its size, by its bytes in 16 bits, and what is usual for that."""
     count = model.bytes / 2
-    if not count:
-        return "size not known"
-    return f"about {count / 1e9:.1f} B parameters" if count >= 1e9 else f"about {count / 1e6:.0f} M parameters"
+    usual = option_fields.usual_of(count)
+    size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+    first = f"About {size} parameters" if count else "Its size is not known"
+    step = f"{usual['batch_size']} \N{MULTIPLICATION SIGN} {usual['accumulation']} examples a step"
+    return f"{first}: rank {usual['rank']}, learning rate {usual['learning_rate']:g}, {step}."
 
 
 def _problems_of_options(options: dict[str, Any]) -> dict[str, str]:
