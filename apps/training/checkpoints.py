@@ -78,7 +78,7 @@ def seal(folder: Path, *, step: int, metrics: dict[str, float | None], keep_resu
 def verify(folder: Path, *, digest: str = "", resume: bool = False) -> Manifest:
     """The manifest of a checkpoint whose files are, byte for byte, those that were sealed. Raises `Corrupt`.
 
-    `digest` is what `seal` returned. Without `resume`, the files that only going on needs may be gone.
+    `digest` is what `seal` returned. Without `resume`, the files that only going on needs are not looked at.
     """
     try:
         content = (folder / MANIFEST).read_bytes()
@@ -91,7 +91,8 @@ def verify(folder: Path, *, digest: str = "", resume: bool = False) -> Manifest:
     if strangers := found.keys() - {part.path for part in manifest.files} - {MANIFEST}:
         raise Corrupt(f"The checkpoint {folder} has a file that was not saved with it: {min(strangers)}.")
     for part in manifest.files:
-        _check(part, found.get(part.path), folder, optional=part.for_resume and not resume)
+        if resume or not part.for_resume:
+            _check(part, found.get(part.path), folder)
     return manifest
 
 
@@ -156,10 +157,8 @@ def _delete_later(path: Path) -> str:
     return f"{what} It is deleted."
 
 
-def _check(part: Part, path: Path | None, folder: Path, *, optional: bool) -> None:
+def _check(part: Part, path: Path | None, folder: Path) -> None:
     if path is None:
-        if optional:
-            return
         raise Corrupt(f"The checkpoint {folder} lacks {part.path}.")
     if path.is_symlink() or path.stat().st_size != part.bytes or _digest(path) != part.sha256:
         raise Corrupt(f"The checkpoint {folder} is damaged: {part.path} is not what was saved.")
