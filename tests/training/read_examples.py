@@ -1,0 +1,53 @@
+"""What the trainer makes of rows: cases in on the standard input, columns and learned texts out.
+
+    python -m tests.training.read_examples MODEL
+
+It runs in the trainer's interpreter. A case has "rows", "method" and "options", and may have a "template".
+"""
+
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from apps.training.examples import Counts, read
+from apps.training.failures import Refused
+from apps.training.options import parse
+
+
+def answer(case: dict[str, Any], tokenizer: Any, folder: Path) -> dict[str, Any]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in case["rows"]))
+    counts, failed = Counts(), ""
+    made: list[dict[str, Any]] = []
+    try:
+        rows = read(path, tokenizer, case["method"], parse(case["options"]), counts)
+        made.extend({"columns": columns, "texts": texts(columns, tokenizer)} for columns in rows)
+    except Refused as error:
+        failed = f"{error.failed.code}: {error}"
+    told = {"examples": counts.examples, "tokens": counts.tokens, "learned": counts.learned, "cut": counts.cut}
+    return {"made": made, "left_out": counts.left_out, "failed": failed, **told}
+
+
+def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:
+    """What the numbers say; of labels, only what is learned."""
+    return {
+        name: tokenizer.decode([token for token in ids if token >= 0], clean_up_tokenization_spaces=False)
+        for name, ids in columns.items()
+    }
+
+
+def main(model: str) -> None:
+    usual = AutoTokenizer.from_pretrained(model).chat_template
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    with TemporaryDirectory() as name:
+        for case in json.load(sys.stdin):
+            tokenizer.chat_template = case.get("template", usual)
+            print(json.dumps(answer(case, tokenizer, Path(name))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
