@@ -13,6 +13,7 @@ from tests.conformance.site import Site
 JUDGED_BY_US = "positive_data_acceptance,negative_data_rejection,ensure_resource_availability"
 SEED = 4  # the same cases each time; another one finds other things
 DATASETS = "^/v1/(datasets|runs|answers|preferences|judges|exports)"
+TRAINING = "^/v1/(fine_tuning|deployments)"
 ENDLESS = "/events"  # a stream that ends when its object does
 ENGINES = "/completions|/embeddings|/responses"  # their answers are the engine's words, which the schema leaves open
 

@@ -9,6 +9,7 @@ from tests.conformance.fuzzer import (
     DATASETS,
     ENDLESS,
     ENGINES,
+    TRAINING,
     assert_it_got_past_the_first_look,
     assert_it_works,
     fuzz,
@@ -75,7 +76,7 @@ def known(site: Site) -> dict[str, Sequence[str]]:
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     yield fuzz(
         site, tmp_path_factory.mktemp("fuzz"), known=known(site), used=USED, examples=EXAMPLES,
-        only=["--exclude-path-regex", f"({ENDLESS}|{ENGINES})$|{DATASETS}"],
+        only=["--exclude-path-regex", f"({ENDLESS}|{ENGINES})$|{DATASETS}|{TRAINING}"],
     )  # fmt: skip
     # It retries whatever it finds, other tests' endless requests among them: nothing of its own shall run on.
     site.sql("UPDATE models_benchmark SET status = 'cancelled', ended_at = now() WHERE ended_at IS NULL")
