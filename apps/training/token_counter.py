@@ -33,7 +33,7 @@ class Counter:
         self._special = {name: _text(settings[name]) for name in NAMES if settings.get(name)}
         around = self._tokenizer.encode("").ids
         end = self._tokenizer.token_to_id(self._special.get("eos_token", ""))
-        self._around = len(around) + (around[-1:] != [end])
+        self._around: int = len(around) + (around[-1:] != [end])
         """Tokens at the begin and the end of a text that is no conversation."""
         self._render = environment().from_string(_template(folder, settings)).render
 

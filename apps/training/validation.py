@@ -15,6 +15,7 @@ from apps.core.errors import Stopped
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
+from apps.training.estimates import needs_of
 from apps.training.models import JobEvent, TrainingJob
 from apps.training.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
 from apps.training.services import TOPIC, note
@@ -73,6 +74,7 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
 
 def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) -> None:
     tokens = count_tokens(job.folder / TRAIN, model=base.folder, rows=prepared.examples)
+    needs = needs_of(job, base)
     with transaction.atomic(), connection.cursor() as cursor:
         leases.fence(cursor, held)
         asked = TrainingJob.objects.select_for_update(of=("self",)).get(pk=job.pk).pause_requested_at
@@ -81,10 +83,13 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
             message="Paused." if asked else "",
             examples=prepared.examples,
             valid_examples=prepared.valid_examples,
+            estimate=needs.parts,
         )
         if not moved:
             raise Stopped
         note(job, _sentence(prepared, tokens), data={"tokens": tokens.tokens, "exact": tokens.exact})
+        if needs.warning:
+            note(job, needs.warning, level=JobEvent.Level.WARN)
         bell.ring("gpu")
 
 

@@ -13,9 +13,11 @@ from apps.accounts.models import Project
 from apps.batches.services import delete_file
 from apps.core import leases
 from apps.events.models import Event
-from apps.models.models import Model
+from apps.models.models import Device, Model
 from apps.models.services import register_model
+from apps.models.slots import Slot
 from apps.training import preparing, validation
+from apps.training.estimates import parameters_of
 from apps.training.models import TrainingJob
 from apps.training.services import cancel_job, pause_job, resume_job
 from apps.training.validation import CREW, purge_prepared, validate_next
@@ -75,6 +77,30 @@ def test_it_works(project: Project, base: Model, keeper: leases.Keeper) -> None:
     assert read(job, "train.jsonl") == [example(number) for number in range(12)]
     assert [path.name for path in job.folder.iterdir()] == ["train.jsonl"]
     assert told(job)[-1] == "Validated 12 training examples, 551 tokens."
+
+
+def test_what_it_takes_is_told_before_it_starts(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    Device.objects.create(slot=Slot.here("cpu").key, name="A processor", memory_bytes=10**9)
+    job = make_job(project, base)
+    work(keeper)
+    job.refresh_from_db()
+    assert 134_000_000 < parameters_of(base) < 136_000_000
+    assert job.estimate["weights"] == pytest.approx(2 * parameters_of(base), rel=0.3)
+    assert job.estimate["total"] == sum(size for part, size in job.estimate.items() if part != "total") > 10**9
+    last = job.events.latest("pk")
+    assert last.level == "warn"
+    assert "the device has 1.0 GB: choose a smaller batch_size" in last.message
+
+
+def test_a_model_of_an_unknown_kind_has_no_estimate(
+    project: Project, model: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    job = make_job(project, model)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.estimate) == ("queued", {})
 
 
 def test_a_validation_file_is_read_too(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
