@@ -1,0 +1,165 @@
+"""Fine-tuning on a terminal, for the management commands: what is meant, bars, tables, and errors with what to do."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.core.files.base import File as Upload
+from django.core.management.base import CommandError
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from apps.accounts.models import Project
+from apps.batches.models import File
+from apps.batches.services import create_file
+from apps.datasets.exports import console as exports
+from apps.datasets.exports.services import start_export
+from apps.datasets.models import Dataset, Export
+from apps.events.console import follow
+from apps.training import deployments, services
+from apps.training.models import Deployment, TrainingJob
+
+FORMATS = {TrainingJob.Method.SFT: "chat", TrainingJob.Method.DPO: "dpo"}
+SHOWN = 3  # prompts of a comparison
+SHOWN_CHARACTERS = 300
+COLUMNS = ("base", "adapter", "merged")
+
+
+def find_job(uid: str) -> TrainingJob:
+    """Raises `CommandError`."""
+    job = TrainingJob.objects.select_related("project", "base").filter(uid=uid).first()
+    if job is None:
+        raise CommandError(f"There is no job {uid!r}. `manage.py training_jobs` lists them.")
+    return job
+
+
+def find_deployment(name: str) -> Deployment:
+    """By id, or of that name the one that is served or on its way, or else the latest. Raises `CommandError`."""
+    named = Deployment.objects.filter(name=name)
+    current = named.filter(status__in=(*Deployment.GOING, Deployment.Status.READY))
+    found = Deployment.objects.filter(uid=name).first() or current.first() or named.first()
+    if found is None:
+        names = ", ".join(Deployment.objects.values_list("name", flat=True)[:20]) or "none; make one with deploy_model"
+        raise CommandError(f"There is no deployment {name!r}. Deployments: {names}.")
+    return found
+
+
+def training_file(source: str, *, project: str | None, method: str, run: str) -> File:
+    """Of a path, a file's or an export's id, or a dataset's name, which is exported.
+
+    `run` names the dataset's run whose answers are learned; empty: the latest. Raises `CommandError`, `DomainError`.
+    """
+    if found := File.objects.filter(uid=source).first():
+        return found
+    if export := Export.objects.select_related("file").filter(uid=source).first():
+        return _file_of(export)
+    if Path(source).is_file():
+        return upload(Path(source), _project(project))
+    return _file_of(_exported(exports.find_dataset(source, project), method, run))
+
+
+def upload(path: Path, project: Project) -> File:
+    """Raises `CommandError`, DomainError."""
+    try:
+        with path.open("rb") as content:
+            return create_file(
+                project=project, filename=path.name, purpose=File.Purpose.FINE_TUNE, upload=Upload(content)
+            )
+    except OSError as error:
+        raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def chosen(pairs: Iterable[str]) -> dict[str, Any]:
+    """ "rank=8" and so on: a value is JSON where it can be, a text otherwise. Raises `CommandError`."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise CommandError(f"--set takes KEY=VALUE, not {pair!r}.")
+        try:
+            found[name.strip()] = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            found[name.strip()] = text
+    return found
+
+
+def wait_for_job(job: TrainingJob) -> None:
+    """Show a bar until it has ended. Raises `CommandError` unless it succeeded; Ctrl-C lets it go on."""
+    follow(services.TOPIC, job.uid, MofNCompleteColumn(), TimeRemainingColumn())
+    job.refresh_from_db()
+    for error in job.errors or ():
+        line = f", line {error['line']}" if error.get("line") else ""
+        Console(stderr=True).print(f"  {error['file']}{line}: {error['message']}", markup=False, highlight=False)
+    if job.status != TrainingJob.Status.SUCCEEDED:
+        raise CommandError(f"{job.uid} is {job.status}. {job.message}")
+
+
+def wait_for_deployment(deployment: Deployment) -> None:
+    """Show a bar until it has ended, then what was compared. Raises `CommandError` unless it is served."""
+    follow(deployments.TOPIC, deployment.uid, MofNCompleteColumn())
+    deployment.refresh_from_db()
+    if deployment.parity.get("base"):
+        Console(stderr=True).print(parity_table(deployment))
+    if deployment.status != Deployment.Status.READY:
+        raise CommandError(f"{deployment.name} is {deployment.status}. {deployment.message}")
+
+
+def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
+    """A row for each job; its `project` is fetched with it."""
+    table = Table(Column("job", no_wrap=True, min_width=38), "project", "base", "how", "state", "steps", "created", "")
+    for job in jobs:
+        how, steps = f"{job.method} {job.technique}", f"{job.step:,}/{job.steps:,}" if job.steps else ""
+        table.add_row(
+            job.uid, Text(job.project.name), Text(job.base_name), how, job.status, steps,
+            f"{job.created_at:%Y-%m-%d %H:%M}", Text(job.message.partition("\n")[0]),
+        )  # fmt: skip
+    return table
+
+
+def parity_table(deployment: Deployment) -> Table:
+    """Its verdict, and the first prompts with what each model said; nothing of it is markup."""
+    parity = deployment.parity
+    models = [column for column in COLUMNS if parity.get(column)]
+    title = Text(str(parity.get("sentence") or deployment.message).partition("\n")[0])
+    table = Table("prompt", *models, title=title, title_justify="left", show_lines=True)
+    for number, prompt in enumerate(parity["prompts"][:SHOWN]):
+        answers = [_short(parity[column][number]) for column in models if number < len(parity[column])]
+        table.add_row(_short(_question(prompt)), *answers)
+    return table
+
+
+def _question(prompt: dict[str, Any]) -> str:
+    return str(prompt["messages"][-1]["content"] if "messages" in prompt else prompt["prompt"])
+
+
+def _short(text: str) -> Text:
+    return Text(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
+
+
+def _project(name: str | None) -> Project:
+    projects = Project.objects.filter(name=name) if name else Project.objects.all()
+    if len(projects) != 1:
+        names = ", ".join(Project.objects.values_list("name", flat=True)[:20]) or "none; make one in the admin"
+        raise CommandError(f"Say which project with --project NAME. Projects: {names}.")
+    return projects[0]
+
+
+def _exported(dataset: Dataset, method: str, run: str) -> Export:
+    """Its starred answers, or its preferences. Raises `CommandError`, DomainError."""
+    runs = dataset.runs.order_by("-pk")
+    found = (runs.filter(uid=run).first() or runs.filter(name=run).first()) if run else runs.first()
+    if run and found is None:
+        names = ", ".join(dataset.runs.values_list("name", flat=True)[:20]) or "none; start one with run_dataset"
+        raise CommandError(f"{dataset} has no run {run!r}. Runs: {names}.")
+    export = start_export(dataset=dataset, run=found, format=FORMATS[TrainingJob.Method(method)])
+    exports.wait_for(export)
+    return export
+
+
+def _file_of(export: Export) -> File:
+    if export.file is None:
+        raise CommandError(f"{export.uid} is {export.status}, or its file was deleted: export again.")
+    return export.file

@@ -1,0 +1,39 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.core.errors import DomainError
+from apps.training import console
+from apps.training.deployments import deploy
+from apps.training.models import Checkpoint, Deployment, TrainingJob
+
+
+class Command(BaseCommand):
+    help = "Serve what a job learned, once it was compared with its base; waits, and shows the comparison."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", help="its id")
+        parser.add_argument("--step", type=int, metavar="N", help="of a checkpoint; the job's result if left out")
+        parser.add_argument("--kind", choices=Deployment.Kind.values, default=Deployment.Kind.ADAPTER)
+        parser.add_argument("--name", default="", help="what requests call it; ft:… if left out")
+        parser.add_argument("--no-wait", action="store_true", help="else exit code 1 unless it is served")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        checkpoint = _checkpoint(console.find_job(options["job"]), options["step"])
+        try:
+            deployment = deploy(checkpoint=checkpoint, kind=options["kind"], name=options["name"])
+        except DomainError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(deployment.name)
+        if not options["no_wait"]:
+            console.wait_for_deployment(deployment)
+
+
+def _checkpoint(job: TrainingJob, step: int | None) -> Checkpoint:
+    found = job.result if step is None else job.checkpoints.filter(step=step).first()
+    if found is None:
+        steps = ", ".join(str(each) for each in job.checkpoints.values_list("step", flat=True)[:20]) or "none yet"
+        what = f"is {job.status}, and has no result" if step is None else f"has no checkpoint of step {step}"
+        raise CommandError(f"{job.uid} {what}. Checkpoints for --step: {steps}.")
+    return found

@@ -1,0 +1,25 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+
+from apps.training.console import jobs_table
+from apps.training.models import TrainingJob
+
+
+class Command(BaseCommand):
+    help = "List fine-tuning jobs, the latest first."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--project", metavar="NAME")
+        parser.add_argument("--status", choices=TrainingJob.Status.values)
+        parser.add_argument("--limit", type=int, default=100)
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        jobs = TrainingJob.objects.select_related("project")
+        if options["project"]:
+            jobs = jobs.filter(project__name=options["project"])
+        if options["status"]:
+            jobs = jobs.filter(status=options["status"])
+        Console().print(jobs_table(jobs[: options["limit"]]))
