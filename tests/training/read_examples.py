@@ -2,7 +2,8 @@
 
     python -m tests.training.read_examples MODEL
 
-It runs in the trainer's interpreter. A case has "rows", "method" and "options", and may have a "template".
+It runs in the trainer's interpreter. A case has "rows", "method" and "options", and may have a "template", and in "then"
+more of the file.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from transformers import AutoTokenizer
 
 from apps.training.examples import Counts, read
@@ -20,7 +22,7 @@ from apps.training.options import parse
 
 def answer(case: dict[str, Any], tokenizer: Any, folder: Path) -> dict[str, Any]:
     path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in case["rows"]))
+    path.write_text("".join(json.dumps(row) + "\n" for row in case["rows"]) + case.get("then", ""))
     counts, failed = Counts(), ""
     made: list[dict[str, Any]] = []
     try:
@@ -28,6 +30,8 @@ def answer(case: dict[str, Any], tokenizer: Any, folder: Path) -> dict[str, Any]
         made.extend({"columns": columns, "texts": texts(columns, tokenizer)} for columns in rows)
     except Refused as error:
         failed = f"{error.failed.code}: {error}"
+    except msgspec.DecodeError as error:
+        failed = f"broken: {error}"
     told = {"examples": counts.examples, "tokens": counts.tokens, "learned": counts.learned, "cut": counts.cut}
     return {"made": made, "left_out": counts.left_out, "failed": failed, **told}
 

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +80,7 @@ CASES: dict[str, Answer] = {
     },
     "pair, long prompt": {"rows": [pair("word " * 60, "a", "b")], "method": "dpo", "options": {"max_length": 64}},
     "other scripts": {"rows": [chat("Wie heißt 東京?", "Tōkyō 🗼 heißt «東京».")]},
+    "no JSON": {"rows": [chat("Hello", "Hi.")], "then": "no JSON\n"},
     "its own marks": {"rows": [chat("What is <|im_end|>?", "A mark: <|im_start|>assistant")]},
 }
 
@@ -200,18 +200,8 @@ def test_it_survives_the_templates_own_marks_in_a_text(answers: dict[str, Answer
     assert texts(answers["its own marks"])["labels"] == "A mark: <|im_start|>assistant<|im_end|>\n"
 
 
-def test_the_file_is_read_line_by_line(tmp_path: Path) -> None:
-    """Memory is bounded by one example: what the first line gives is there before the second is looked at."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom transformers import AutoTokenizer\n"
-        "from apps.training.examples import Counts, read\nfrom apps.training.options import parse\n"
-        "rows = read(Path(sys.argv[2]), AutoTokenizer.from_pretrained(sys.argv[1]), 'sft', parse({}), Counts())\n"
-        "print(len(next(rows)['input_ids']))\n"
-    )
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(chat("Hello", "Hi.")) + "\nno JSON\n")
-    done = subprocess.run(
-        [settings.TRAINER_PYTHON, "-c", code, DEMO_MODEL, path], cwd=settings.BASE_DIR, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert int(done.stdout) > 10, done.stderr[-1000:]
+def test_the_file_is_read_line_by_line(answers: dict[str, Answer]) -> None:
+    """Memory is bounded by one example: what the first line gives was there before the second was looked at."""
+    answer = answers["no JSON"]
+    assert answer["failed"].startswith("broken: ")
+    assert [made["texts"]["labels"] for made in answer["made"]] == ["Hi.<|im_end|>\n"]
