@@ -19,9 +19,8 @@ QUANTIZED = 0.55  # bytes of a weight in NF4, with its scales
 MOMENTS = 2  # that AdamW keeps of each trained number
 PIECE = 16 * 1024**2  # logits that the loss computes at once
 PIECE_COPIES = 3  # the logits, their softmax, their gradient
-NORM_BYTES = 10  # that a norm keeps of each number: in float32, scaled, and back in bfloat16
-GPU_WORKED_ON = 2  # layers: one that is computed again, and its gradients
-CPU_WORKED_ON = 14  # as many take the place, since what is freed in one thread is not used by another
+WORKED_ON = 2  # layers: one, and its gradients
+CPU_WORKED_ON = 10  # with gradient checkpointing: what one thread frees is not used by the one that computes again
 GPU_OVERHEAD = int(1.0 * 1024**3)  # CUDA's context, workspaces, the allocator's slack
 CPU_OVERHEAD = int(0.58 * 1024**3)  # Python with torch, Transformers and TRL
 
@@ -137,18 +136,22 @@ def _weights(shape: Shape, parameters: int, technique: Technique) -> int:
 
 def _activations(shape: Shape, method: Method, technique: Technique, options: Options, *, on_cpu: bool) -> int:
     tokens = options.batch_size * options.max_length * (2 if method == "dpo" else 1)
-    layer = tokens * _bytes_of_token(shape, technique, options)
-    worked_on = layer * (CPU_WORKED_ON if on_cpu else GPU_WORKED_ON)
-    kept = tokens * shape.hidden * HALF if options.gradient_checkpointing else layer
-    return shape.layers * kept + worked_on
+    layer = tokens * _bytes_of_token(shape, technique, options, on_cpu=on_cpu)
+    if not options.gradient_checkpointing:
+        return (shape.layers + WORKED_ON) * layer
+    worked_on = CPU_WORKED_ON if on_cpu else WORKED_ON
+    return shape.layers * tokens * shape.hidden * HALF + worked_on * layer
 
 
-def _bytes_of_token(shape: Shape, technique: Technique, options: Options) -> int:
-    """What a layer keeps of each token: its two norms, the attention's three inputs and its output, the gate's four
-    numbers, what goes on to the next layer, and an adapter's inner results."""
-    kept = HALF * (2 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 4 * shape.inner)
-    kept += 2 * NORM_BYTES * shape.hidden
-    return kept if technique == "full" else kept + SINGLE * options.rank * len(options.targets)
+def _bytes_of_token(shape: Shape, technique: Technique, options: Options, *, on_cpu: bool) -> int:
+    """What a layer keeps of each token: what its two norms were given, the attention's inputs (keys and values repeated
+    for every head) and output, the gate's three numbers; and what is multiplied with weights that are trained."""
+    wide = SINGLE if on_cpu else HALF  # where Unsloth's kernels do not run, norms and adapters compute in float32
+    kept = wide * 2 * shape.hidden + HALF * (4 * shape.queries + 3 * shape.inner)
+    if technique == "full":
+        return kept + HALF * (2 * shape.hidden + shape.queries + shape.inner)
+    ways = shape.ways()
+    return kept + sum(wide * ways[target][0] + SINGLE * options.rank for target in options.targets)
 
 
 def _loss(shape: Shape, method: Method, options: Options, *, on_cpu: bool) -> int:

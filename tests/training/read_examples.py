@@ -2,8 +2,8 @@
 
     python -m tests.training.read_examples MODEL
 
-It runs in the trainer's interpreter. A case has "rows", "method" and "options", and may have a "template", and in "then"
-more of the file.
+It runs in the trainer's interpreter. A case has "rows", "method" and "options"; it may have a "template",
+and in "then" more of the file.
 """
 
 import json

@@ -60,9 +60,10 @@ def test_preferences_of_a_whole_model_keep_the_model_as_it_was() -> None:
 
 
 def test_activations_by_hand() -> None:
-    """4,096 tokens; 32 layers that keep their inputs; two layers whole; pieces of the logits."""
+    """4,096 tokens; 32 layers that keep their inputs; two layers whole; pieces of the logits. In a layer: norms,
+    attention and gate; then the inputs of the seven targets, and what the adapters make of them."""
     tokens = 2 * 2048
-    token = 2 * (2 * 4096 + 2 * 4096 + 2 * 1024 + 4 * 14336) + 20 * 4096 + 4 * 16 * 7
+    token = 2 * (2 * 4096 + 4 * 4096 + 3 * 14336) + 2 * (6 * 4096 + 14336) + 4 * 16 * 7
     pieces = 3 * 4 * 16 * 1024**2
     assert of_8b(gradient_checkpointing=True).activations == tokens * (32 * 2 * 4096 + 2 * token) + pieces
     assert of_8b(gradient_checkpointing=False).activations == tokens * 34 * token + pieces
@@ -90,9 +91,9 @@ def test_a_model_that_also_sees_is_its_text_model() -> None:
 @pytest.mark.parametrize(
     ("memory", "sentence"),
     [
-        (80e9, "It takes about 21.0 GB of 80.0 GB."),
-        (22e9, "It takes about 21.0 GB of 22.0 GB: that is tight."),
-        (16e9, "It takes about 21.0 GB, and the device has 16.0 GB: choose a smaller batch_size or max_length,"),
+        (80e9, "It takes about 20.8 GB of 80.0 GB."),
+        (22e9, "It takes about 20.8 GB of 22.0 GB: that is tight."),
+        (16e9, "It takes about 20.8 GB, and the device has 16.0 GB: choose a smaller batch_size or max_length,"),
     ],
 )
 def test_it_says_whether_it_fits(memory: float, sentence: str) -> None:
@@ -100,17 +101,31 @@ def test_it_says_whether_it_fits(memory: float, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "measured"),
+    ("technique", "options", "measured"),
     [
-        ({"batch_size": 4, "max_length": 512, "gradient_checkpointing": True}, 2_128_416_768),
-        ({"batch_size": 4, "max_length": 512, "gradient_checkpointing": False}, 3_955_437_568),
-        ({"batch_size": 1, "max_length": 512, "gradient_checkpointing": False}, 1_825_349_632),
+        ("lora", {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True}, 2_128_416_768),
+        ("lora", {"batch_size": 2, "max_length": 768, "gradient_checkpointing": True}, 1_910_673_408),
+        ("lora", {"batch_size": 1, "max_length": 256, "gradient_checkpointing": True}, 1_130_237_952),
+        ("lora", {"batch_size": 4, "max_length": 512, "gradient_checkpointing": False}, 3_955_437_568),
+        ("lora", {"batch_size": 1, "max_length": 512, "gradient_checkpointing": False}, 1_825_349_632),
+        (
+            "lora",
+            {
+                "batch_size": 2, "max_length": 768, "gradient_checkpointing": False, "rank": 64,
+                "targets": ["q_proj", "v_proj"],
+            },
+            2_233_417_728,
+        ),
+        ("full", {"batch_size": 2, "max_length": 256, "gradient_checkpointing": True}, 2_184_331_264),
     ],
-)
-def test_it_was_right_about_the_demo_model(options: dict[str, Any], measured: int) -> None:
-    """The most that real trainers had resident on this machine's CPU, each after two steps of full examples."""
+)  # fmt: skip
+def test_it_was_right_about_the_demo_model(technique: Technique, options: dict[str, Any], measured: int) -> None:
+    """The most that real trainers had resident on a CPU (AMD EPYC, 2 cores), each after two steps of full examples.
+
+    The estimate's round figures for a CPU were chosen by these: that it keeps to them is what is tested.
+    """
     need = estimate(
-        json.loads((DEMO_MODEL / "config.json").read_text()), parameters=134_515_008, method="sft", technique="lora",
+        json.loads((DEMO_MODEL / "config.json").read_text()), parameters=134_515_008, method="sft", technique=technique,
         options=parse(options), on_cpu=True,
     )  # fmt: skip
     assert need.overhead == CPU_OVERHEAD
