@@ -10,7 +10,7 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from bench import files, interactive, reviews, runner, scheduler, vllm  # noqa: E402
+from bench import files, interactive, reviews, runner, scheduler, training, vllm  # noqa: E402
 from bench.figures import report  # noqa: E402
 
 BENCHES = {
@@ -19,6 +19,7 @@ BENCHES = {
     "reviews": reviews.run,
     "runner": runner.run,
     "scheduler": scheduler.run,
+    "training": training.run,
     "vllm": vllm.run,
 }
 

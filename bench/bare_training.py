@@ -1,4 +1,4 @@
-"""The training that `bench.training` measures, as a user of Unsloth writes it: no platform, no checkpoint until the end.
+"""The training that `bench.training` measures, as a user of Unsloth writes it: one save, at the end.
 
     python -m bench.bare_training MODEL ROWS.jsonl FOLDER STEPS
 
@@ -19,7 +19,7 @@ IGNORED = -100
 
 
 def tokens(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, list[int]]:
-    """Only the answer is learned."""
+    """Of a chat; only the answer is learned."""
     prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
     before, ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole))
