@@ -1,6 +1,7 @@
 """How vLLM is started for a model on a slot: from its row and the site's settings to an `EngineSpec`."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from apps.models.slots import Slot
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
 EXTRA_RANK = 64  # of adapters that come later
 
+log = logging.getLogger(__name__)
+
 
 def spec_for(model: Model, slot: Slot) -> EngineSpec:
     """With every adapter that rides on it, and a slot for one that is on its way.
 
-    Raises OSError, ValueError: a broken adapter, settings that do not fit.
+    Raises OSError; ValueError: settings that do not fit.
     """
     adapters, chosen = adapters_of(model), engine_settings.parse(model.engine_settings, slots=[slot.devices])
     coming = [_allowed(rank) for rank in claims.coming_ranks(model)]
@@ -48,13 +51,9 @@ def log_path(model: Model, slot: Slot) -> Path:
 
 
 def adapters_of(model: Model) -> tuple[Adapter, ...]:
-    return tuple(Adapter(adapter.name, adapter.folder) for adapter in model.adapters.all())
-
-
-def adapters_now(model: Model) -> frozenset[Adapter]:
-    """Those that its rows say, whatever was fetched with it."""
-    rows = Model.objects.filter(base=model.pk).values_list("name", "path")
-    return frozenset(Adapter(name, Path(path)) for name, path in rows)
+    """Those that its rows say now. One that is broken is left out: the model and the others are served all the same."""
+    rows = Model.objects.filter(base=model.pk).order_by("name").values_list("name", "path")
+    return tuple(adapter for name, path in rows if _is_sound(adapter := Adapter(name, Path(path))))
 
 
 def window(model: Model, slot: Slot) -> int:
@@ -64,8 +63,17 @@ def window(model: Model, slot: Slot) -> int:
 
 
 def fits(adapter: Adapter, spec: EngineSpec) -> bool:
-    """Whether an engine that runs can take the adapter. Raises OSError, ValueError: the adapter is broken."""
+    """Whether an engine that runs can take the adapter."""
     return spec.takes_adapters and _rank(adapter) <= spec.max_lora_rank
+
+
+def _is_sound(adapter: Adapter) -> bool:
+    try:
+        _rank(adapter)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("The adapter %s is broken and is not served: %s", adapter.name, error)
+        return False
+    return True
 
 
 def _rank(adapter: Adapter) -> int:

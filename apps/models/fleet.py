@@ -21,7 +21,7 @@ from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand
 from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed
-from apps.models.engine_spec import adapters_now, adapters_of, fits, spec_for
+from apps.models.engine_spec import adapters_of, fits, spec_for
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
 from apps.models.plan import Park, Verb
@@ -82,11 +82,8 @@ class Fleet:
         self.show(State.READY)
 
     def adapt(self, model: Model) -> bool:
-        """Have the engine that is awake serve the model's adapters, and no others. False: another engine must.
-
-        Raises OSError, ValueError: an adapter is broken.
-        """
-        engine, wanted = self._running(), adapters_now(model)
+        """Have the engine that is awake serve the model's adapters, and no others. False: another engine must."""
+        engine, wanted = self._running(), frozenset(adapters_of(model))
         self._unload(engine.adapters - wanted)
         lacking = wanted - engine.adapters
         try:
@@ -145,7 +142,7 @@ class Fleet:
         if self.model and self.model.pk not in known:
             self.drop()
         if self.model and self._running().adapters:
-            self._unload(self._running().adapters - adapters_now(self.model))
+            self._unload(self._running().adapters - frozenset(adapters_of(self.model)))
         untrue = self._device.engines.exclude(state__in=(State.STOPPED, State.FAILED))
         untrue.exclude(state=State.ASLEEP, model__in=self._asleep.keys()).exclude(
             state=State.READY, model=self.model

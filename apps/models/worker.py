@@ -14,7 +14,7 @@ from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
 from apps.models.deaths import Deaths, broken_models
 from apps.models.engine import CanaryDiffers, Engine, EngineFailed
-from apps.models.engine_spec import adapters_now, log_path, window
+from apps.models.engine_spec import adapters_of, log_path, window
 from apps.models.fleet import Fleet, weight_bytes
 from apps.models.jobs import Job
 from apps.models.models import Device, Model
@@ -174,7 +174,7 @@ class GpuWorker:
         """One that was registered since is loaded between two turns, one that was deleted is unloaded."""
         if self._fleet.awake is None or self._fleet.model is None:
             return False
-        return adapters_now(self._fleet.model) != self._fleet.awake.adapters
+        return set(adapters_of(self._fleet.model)) != self._fleet.awake.adapters
 
     def _switch(self, job: Job, park: Park, evict: tuple[int, ...]) -> bool:
         """Make room for a job, and its engine ready. False: another slot has done so, or it does not start."""
@@ -185,7 +185,7 @@ class GpuWorker:
         if job.model_id is None:
             self._turn_began = timezone.now()
             return True
-        if not self._start(Model.objects.prefetch_related("adapters").get(pk=job.model_id)):
+        if not self._start(Model.objects.get(pk=job.model_id)):
             return False
         self._ready_for_people = timezone.now() if job.urgent else None
         return True
@@ -212,7 +212,7 @@ class GpuWorker:
         try:
             if self._fleet.model is None:
                 self._fleet.start(model)
-        except (EngineFailed, OSError, ValueError) as error:  # the last two: an adapter's folder is broken
+        except (EngineFailed, OSError, ValueError) as error:  # the last: settings that no engine takes
             if self.must_stop():  # which says nothing about the model
                 self._fleet.show(EngineRow.State.STOPPED, model=model)
                 return False
@@ -245,14 +245,10 @@ class GpuWorker:
 
     def _is_adapted(self, model: Model) -> bool:
         """Every adapter is served; where the engine cannot load them, another is started that can."""
-        fresh = Model.objects.prefetch_related("adapters").get(pk=model.pk)
-        try:
-            if self._fleet.adapt(fresh):
-                return True
-        except (OSError, ValueError) as error:
-            log.warning("%s: %s", self.slot.key, error)
+        if self._fleet.adapt(model):
+            return True
         self._park(Park.STOP)
-        return self._start(fresh)
+        return self._start(Model.objects.get(pk=model.pk))
 
     def _waiting(self, job: Job) -> int:
         backlog = jobs.kind(job.kind).backlog()
