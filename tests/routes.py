@@ -101,6 +101,7 @@ ROUTES = {
     "POST fine_tuning/jobs/<uid:job_id>/deploy": "training.write",
     "GET deployments": "training.read",
     "GET deployments/<uid:deployment_id>": "training.read",
+    "GET deployments/<uid:deployment_id>/package": "training.read",
     "GET deployments/<uid:deployment_id>/progress": "training.read",
     "POST deployments/<uid:deployment_id>/undeploy": "training.write",
     "POST deployments/<uid:deployment_id>/rollback": "training.write",

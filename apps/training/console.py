@@ -20,7 +20,7 @@ from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
 from apps.events.console import follow
 from apps.training import deployments, services
-from apps.training.models import Deployment, TrainingJob
+from apps.training.models import Checkpoint, Deployment, TrainingJob
 
 FORMATS = {TrainingJob.Method.SFT: "chat", TrainingJob.Method.DPO: "dpo"}
 SHOWN = 3  # prompts of a comparison
@@ -34,6 +34,16 @@ def find_job(uid: str) -> TrainingJob:
     if job is None:
         raise CommandError(f"There is no job {uid!r}. `manage.py training_jobs` lists them.")
     return job
+
+
+def find_checkpoint(job: TrainingJob, step: int | None) -> Checkpoint:
+    """Of a step, or without one the job's result. Raises `CommandError`."""
+    found = job.result if step is None else job.checkpoints.filter(step=step).first()
+    if found is None:
+        steps = ", ".join(str(each) for each in job.checkpoints.values_list("step", flat=True)[:20]) or "none yet"
+        what = f"is {job.status}, and has no result" if step is None else f"has no checkpoint of step {step}"
+        raise CommandError(f"{job.uid} {what}. Checkpoints for --step: {steps}.")
+    return found
 
 
 def find_deployment(name: str) -> Deployment:

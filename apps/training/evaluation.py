@@ -1,6 +1,7 @@
 """Base against tuned: a run of the workbench in which both answer the same examples, and what came out of it."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -21,8 +22,8 @@ NAME_CHARACTERS = 80  # of the deployment's, in the run's
 _SCORES = r"""
 SELECT c.label, c.answered, c.failed, count(a.id) FILTER (WHERE e.reference <> ''),
     count(a.id) FILTER (WHERE e.reference <> ''
-        AND lower(regexp_replace(btrim(a.text), '\s+', ' ', 'g'))
-            = lower(regexp_replace(btrim(e.reference), '\s+', ' ', 'g'))),
+        AND lower(btrim(regexp_replace(a.text, '\s+', ' ', 'g')))
+            = lower(btrim(regexp_replace(e.reference, '\s+', ' ', 'g')))),
     avg(j.score)
 FROM datasets_column c
 LEFT JOIN datasets_answer a ON a.column_id = c.id AND a.sample = 0 AND a.edit_of_id IS NULL AND a.error = ''
@@ -94,8 +95,12 @@ def scores(run: Run) -> list[Score]:
     """The base's and the tuned model's, so far, in one query."""
     with connection.cursor() as cursor:
         cursor.execute(_SCORES, [run.pk])
-        rows = cursor.fetchall()
-    return [Score(*counts, None if judged is None else round(float(judged), 2)) for *counts, judged in rows]
+        rows: list[Any] = cursor.fetchall()
+    return [Score(*row[:5], _rounded(row[5])) for row in rows]
+
+
+def _rounded(mean: Decimal | None) -> float | None:
+    return None if mean is None else round(float(mean), 2)
 
 
 def _examples(deployment: Deployment, dataset: Dataset | None, split: Split | None) -> tuple[Version, Split | None]:

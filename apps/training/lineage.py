@@ -109,5 +109,5 @@ def _base(job: TrainingJob) -> Step:
     revision = f" Revision {job.base_revision[:12]}." if job.base_revision else ""
     if job.base is None:
         return Step(f"Base model {job.base_name}", f"It was deleted.{revision}")
-    sentence = f"{job.base.source or job.base.path}.{revision}"
+    sentence = f"{job.base.source or 'From a folder of this server'}.{revision}"
     return Step(f"Base model {job.base_name}", sentence, "admin:models_model_change", job.base.pk)

@@ -315,7 +315,8 @@ def test_it_is_taken_back(workers: Workers, kind: FakeKind, base: Model, checkpo
     assert deployment.status == Status.READY
     batch.delete()
     assert undeploy(deployment=deployment)
-    assert (deployment.status, deployment.model, deployment.message) == (Status.UNDEPLOYED, None, "Taken back.")
+    taken_back = Deployment.objects.get()
+    assert (taken_back.status, taken_back.model, taken_back.message) == (Status.UNDEPLOYED, None, "Taken back.")
     assert not undeploy(deployment=deployment)
     assert "tuned" not in [each["id"] for each in api.get("/v1/models").json()["data"]]
     workers.gpu.step()

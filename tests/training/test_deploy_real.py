@@ -23,7 +23,7 @@ from apps.training.trainer import Trainer
 from apps.training.work import spec_of
 from tests.models.test_engine_real import write_adapter
 from tests.models.test_worker import FakeKind, claim, keeper, kind, stop
-from tests.training.cast import make_job
+from tests.training.cast import example, make_file, make_job
 from tests.training.deploying import Workers, ended, make_checkpoint
 from tests.training.tiny import DEMO_MODEL, chat, write_rows
 
@@ -31,6 +31,7 @@ __all__ = ["keeper", "kind", "stop"]
 pytestmark = [pytest.mark.engine, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 STEPS = 8
+PROMPTS = 4  # that are asked
 SECONDS = 300
 Status = Deployment.Status
 
@@ -45,8 +46,9 @@ def trained(project: Project, base: Model, settings: Any, tmp_path: Path) -> Che
     """A few real steps at a high learning rate."""
     settings.TRAINING_DIR = tmp_path / "training"
     chosen = {"max_steps": STEPS, "save_steps": STEPS, "rank": 8, "learning_rate": 2e-3, "max_length": 64}
+    file = make_file(project, map(example, range(PROMPTS)))
     job = make_job(
-        project, base, options=chosen | {"batch_size": 4, "accumulation": 1, "gradient_checkpointing": False}
+        project, base, file, options=chosen | {"batch_size": 4, "accumulation": 1, "gradient_checkpointing": False}
     )
     job.folder.mkdir(parents=True)
     write_rows(job.folder / "train.jsonl", [chat(f"What is {n} + {n}?", f"It is {2 * n}.") for n in range(12)])
@@ -102,7 +104,7 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, trained: Checkp
     nothing = make_checkpoint(trained.job.project, base, files=files, job=trained.job, step=1)
     refused = workers.drive(deploy(checkpoint=nothing, name="nothing"))
     assert refused.status == Status.REFUSED
-    assert refused.message.startswith("It behaves like the base: all 8 prompts are answered exactly as")
+    assert refused.message.startswith("It behaves like the base: all 4 prompts are answered exactly as")
     assert refused.parity["adapter"] == refused.parity["base"] == adapter.parity["base"]
     assert workers.gpu.engine.group.pgid == pid
 

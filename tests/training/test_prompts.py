@@ -55,7 +55,7 @@ def test_long_and_broken_rows_are_passed_over(project: Project, model: Model) ->
 def test_it_survives_files_that_are_gone(project: Project, model: Model) -> None:
     job = job_of(project, model, [example(1)])
     file = File.objects.get()
-    file.content.storage.delete(file.content.name)
+    file.content.storage.delete(str(file.content))
     assert prompts_of(job) == list(USUAL)
     delete_file(file=file)
     job.refresh_from_db()

@@ -7,7 +7,7 @@ already makes no new commit.
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import msgspec
@@ -24,6 +24,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     message: str
     """Of the commit."""
+    kind: Literal["dataset", "model"] = "dataset"
+    replaced: tuple[str, ...] = ("data/*.parquet",)
+    """Patterns of files that go if the folder does not have them: what was pushed earlier had more."""
 
 
 class Refused(Exception):
@@ -33,17 +36,17 @@ class Refused(Exception):
 def push(order: Order) -> str:
     """The commit's URL. Raises `Refused`, and what huggingface_hub raises."""
     api = HfApi(endpoint=order.endpoint, token=order.token)
-    api.create_repo(order.repository, repo_type="dataset", private=True, exist_ok=True)
-    if not api.repo_info(order.repository, repo_type="dataset").private:
+    api.create_repo(order.repository, repo_type=order.kind, private=True, exist_ok=True)
+    if not api.repo_info(order.repository, repo_type=order.kind).private:
         raise Refused(
             f"{order.repository} is public, and nothing was sent. Make it private on the hub, or choose another name."
         )
     commit = api.upload_folder(
         repo_id=order.repository,
-        repo_type="dataset",
+        repo_type=order.kind,
         folder_path=order.folder,
         commit_message=order.message,
-        delete_patterns=["data/*.parquet"],  # what an earlier export had more
+        delete_patterns=list(order.replaced),
     )
     return str(commit.commit_url)
 
@@ -51,7 +54,7 @@ def push(order: Order) -> str:
 def explained(order: Order, error: Exception) -> str:
     """The library's error as a sentence with the cure."""
     if not isinstance(error, HfHubHTTPError):
-        return f"{order.endpoint} cannot be reached: {str(error) or type(error).__name__}. Export again later."
+        return f"{order.endpoint} cannot be reached: {str(error) or type(error).__name__}. Try again later."
     status = error.response.status_code
     if status == 401:
         return "The hub does not accept the project's token: save a new one that may write."

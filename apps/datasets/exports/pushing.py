@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,15 @@ def push(work: Work[Export], stored: str, scratch: Path) -> str:
         folder=str(folder),
         message=f"{work.job.dataset.name} from vLLM Batch Server"[:200],
     )
-    news = _Child(order).watch(work)
+    return send(order, lambda: work.report(work.job.done))
+
+
+def send(order: Order, look: Callable[[], None]) -> str:
+    """Have a folder on the hub; the commit's URL. Blocks, and calls `look` meanwhile, which may raise to end it.
+
+    Raises `DomainError` when the hub refuses.
+    """
+    news = _Child(order).watch(look)
     if news.get("event") != "done":
         raise DomainError(f"It was not pushed to the hub, and nothing was kept. {news['message']}", param="repository")
     return str(news["url"])
@@ -66,15 +75,15 @@ class _Child:
             env=environment(os.environ), cwd=settings.BASE_DIR, on_line=self._hear, stdin=msgspec.json.encode(order),
         )  # fmt: skip
 
-    def watch(self, work: Work[Export]) -> dict[str, Any]:
-        """Its last words. While they are awaited the job is looked after."""
+    def watch(self, look: Callable[[], None]) -> dict[str, Any]:
+        """Its last words."""
         deadline = time.monotonic() + LONGEST
         self._process.start()
         try:
             while self._process.wait(TICK) is None:
-                work.report(work.job.done)
+                look()
                 if time.monotonic() > deadline:
-                    return {"message": f"It took longer than {LONGEST / 60:g} minutes. Export again later."}
+                    return {"message": f"It took longer than {LONGEST / 60:g} minutes. Try again later."}
         finally:
             self._process.stop(STOP_SECONDS)
         if self._news:

@@ -17,6 +17,7 @@ from apps.training.api.history import (
     JobProgressView,
 )
 from apps.training.api.jobs import CancelJobView, JobsView, JobView, PauseJobView, ResumeJobView
+from apps.training.api.packages import PackageView
 
 urlpatterns = [
     path("fine_tuning/jobs", JobsView.as_view()),
@@ -30,6 +31,7 @@ urlpatterns = [
     path("fine_tuning/jobs/<uid:job_id>/deploy", DeployView.as_view()),
     path("deployments", DeploymentsView.as_view()),
     path("deployments/<uid:deployment_id>", DeploymentView.as_view()),
+    path("deployments/<uid:deployment_id>/package", PackageView.as_view()),
     path("deployments/<uid:deployment_id>/progress", DeploymentProgressView.as_view()),
     path("deployments/<uid:deployment_id>/undeploy", UndeployView.as_view()),
     path("deployments/<uid:deployment_id>/rollback", RollbackView.as_view()),

@@ -12,8 +12,8 @@ Serves the repositories ROOT/owner/name, and prints its port. What a repository'
     status                   every answer has it
     lies                     path -> bytes that are sent instead of the file's
 
-Datasets are ROOT/datasets/owner/name, made and filled through the API: any token may make one, and may write to those
-whose `.hub.json` names it. `hold` there: no upload is answered until this changes.
+Datasets are ROOT/datasets/owner/name. They and models are made and filled through the API: any token may make one, and
+may write to those whose `.hub.json` names it. `hold` there: no upload is answered until this changes.
 
 Every byte of a file that was sent is in ROOT/log.jsonl: {"repo", "path", "start", "end", "status"}.
 """
@@ -40,8 +40,9 @@ INFO = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 AUTH = re.compile(r"/api/models/([^/]+/[^/]+)/auth-check")
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 DATASET = re.compile(r"/api/(datasets/[^/]+/[^/]+)(?:/(preupload|commit|tree|revision)/main)?")
-LFS_BATCH = re.compile(r"/(datasets/[^/]+/[^/]+)\.git/info/lfs/objects/batch")
-LFS_OBJECT = re.compile(r"/lfs/(datasets/[^/]+/[^/]+)/([0-9a-f]{64})")
+MODEL = re.compile(r"/api/models/([^/]+/[^/]+)/(preupload|commit|tree)/main")
+LFS_BATCH = re.compile(r"/((?:datasets/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch")
+LFS_OBJECT = re.compile(r"/lfs/((?:datasets/)?[^/]+/[^/]+)/([0-9a-f]{64})")
 CDN = re.compile(r"/cdn/([^/]+/[^/]+)/([0-9a-f]{64})/(.+)")
 
 
@@ -93,8 +94,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        if match := DATASET.fullmatch(path):
-            self.show_dataset(match[1], match[2])
+        if match := DATASET.fullmatch(path) or MODEL.fullmatch(path):
+            self.show(match[1], match[2])
         elif match := AUTH.fullmatch(path):
             if repo := self.enter(match[1], downloads=True):
                 self.json(200, {}, {"X-Repo-Commit": repo.commit})
@@ -114,7 +115,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def show_dataset(self, name: str, what: str | None) -> None:
+    def show(self, name: str, what: str | None) -> None:
         repo = self.enter(name, downloads=False)
         if repo and what == "tree":
             self.json(200, [{"type": "file", "path": file, "size": 0, "oid": "0"} for file in repo.files])
@@ -129,7 +130,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.create(json.loads(body))
         elif path == "/api/validate-yaml":
             self.json(200, {"errors": [], "warnings": []})
-        elif match := DATASET.fullmatch(path):
+        elif match := DATASET.fullmatch(path) or MODEL.fullmatch(path):
             if repo := self.enter_to_write(match[1]):
                 self.preupload(repo, body) if match[2] == "preupload" else self.commit(repo, match[1], body)
         elif match := LFS_BATCH.fullmatch(path):
@@ -154,17 +155,18 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def create(self, wanted: dict[str, Any]) -> None:
         token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
-        name = f"datasets/{wanted['organization']}/{wanted['name']}"
+        folder = "datasets/" if wanted.get("type") == "dataset" else ""
+        name = f"{folder}{wanted['organization']}/{wanted['name']}"
         url = f"http://127.0.0.1:{self.server.server_port}/{name}"
-        folder = self.server.root / name
+        place = self.server.root / name
         if not token.startswith("hf_"):
             self.refuse(401, "", "Invalid username or password.")
-        elif folder.exists():
+        elif place.exists():
             self.json(409, {"error": "You already created this dataset repo", "url": url})
         else:
-            folder.mkdir(parents=True)
+            place.mkdir(parents=True)
             behaviour = {"private": wanted.get("visibility") == "private", "tokens": [token]}
-            (folder / ".hub.json").write_text(json.dumps(behaviour))
+            (place / ".hub.json").write_text(json.dumps(behaviour))
             self.json(200, {"url": url, "id": "0"})
 
     def enter_to_write(self, name: str) -> Repo | None:
@@ -180,7 +182,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         known = {name: repo.sibling(name) for name in repo.files}
         files: list[dict[str, Any]] = []
         for file in json.loads(body)["files"]:
-            lfs = file["path"].endswith(".parquet")
+            lfs = file["path"].endswith((".parquet", ".safetensors"))
             there = known.get(file["path"], {})
             oid = there and (
                 hashlib.sha256(repo.files[file["path"]].read_bytes()).hexdigest() if lfs else there["blobId"]

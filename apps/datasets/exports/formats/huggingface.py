@@ -106,21 +106,21 @@ def card(about: dict[str, Any], parts: list[str]) -> str:
     name, counts = about["dataset"]["name"], about["counts"]
     files = "".join(f"  - split: {part}\n    path: data/{part}-*\n" for part in parts)
     shares = ", ".join(f"{count:,} {part}" for part, count in counts["parts"].items())
-    models = "".join(f"* {_plain(model['label'])} {_plain(model['revision'])}\n" for model in about["models"])
+    models = "".join(f"* {plain(model['label'])} {plain(model['revision'])}\n" for model in about["models"])
     printable = "".join(filter(str.isprintable, name))
     return "\n".join(
         [
             f"---\npretty_name: {json.dumps(printable, ensure_ascii=False)}",
             f"configs:\n- config_name: default\n  data_files:\n{files}---\n",
-            f"# {_plain(name)}\n\n{_plain(about['dataset']['description'])}\n",
-            f"Version {about['version']}, {counts['rows']:,} rows ({shares}). Answers: {_plain(about['answers'])}.\n",
+            f"# {plain(name)}\n\n{plain(about['dataset']['description'])}\n",
+            f"Version {about['version']}, {counts['rows']:,} rows ({shares}). Answers: {plain(about['answers'])}.\n",
             *([f"Models:\n\n{models}"] if models else []),
             "`manifest.json` says how the rows were chosen.\n",
         ]
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A line of Markdown that shows just this text."""
     return MARKUP.sub(r"\\\1", " ".join(text.split()))
 

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.core.errors import DomainError
 from apps.training import console
 from apps.training.deployments import deploy
-from apps.training.models import Checkpoint, Deployment, TrainingJob
+from apps.training.models import Deployment
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--no-wait", action="store_true", help="else exit code 1 unless it is served")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        checkpoint = _checkpoint(console.find_job(options["job"]), options["step"])
+        checkpoint = console.find_checkpoint(console.find_job(options["job"]), options["step"])
         try:
             deployment = deploy(checkpoint=checkpoint, kind=options["kind"], name=options["name"])
         except DomainError as error:
@@ -28,12 +28,3 @@ class Command(BaseCommand):
         self.stdout.write(deployment.name)
         if not options["no_wait"]:
             console.wait_for_deployment(deployment)
-
-
-def _checkpoint(job: TrainingJob, step: int | None) -> Checkpoint:
-    found = job.result if step is None else job.checkpoints.filter(step=step).first()
-    if found is None:
-        steps = ", ".join(str(each) for each in job.checkpoints.values_list("step", flat=True)[:20]) or "none yet"
-        what = f"is {job.status}, and has no result" if step is None else f"has no checkpoint of step {step}"
-        raise CommandError(f"{job.uid} {what}. Checkpoints for --step: {steps}.")
-    return found
