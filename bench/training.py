@@ -66,7 +66,8 @@ def write_rows(path: Path) -> Path:
 
 def train_bare(rows: Path, folder: Path) -> tuple[float, Losses]:
     """Seconds, and the loss of each step."""
-    command = [settings.TRAINER_PYTHON, "-m", "bench.bare_training", MODEL, rows, folder, str(STEPS)]
+    command = [str(settings.TRAINER_PYTHON), "-m", "bench.bare_training"]
+    command += [str(MODEL), str(rows), str(folder), str(STEPS)]
     env: Mapping[str, str] = os.environ | {
         "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "UNSLOTH_COMPILE_LOCATION": str(folder / "cache"),
     }  # fmt: skip
