@@ -95,12 +95,11 @@ def scores(run: Run) -> list[Score]:
     """The base's and the tuned model's, so far, in one query."""
     with connection.cursor() as cursor:
         cursor.execute(_SCORES, [run.pk])
-        rows: list[Any] = cursor.fetchall()
-    return [Score(*row[:5], _rounded(row[5])) for row in rows]
+        return [_score(*row) for row in cursor.fetchall()]
 
 
-def _rounded(mean: Decimal | None) -> float | None:
-    return None if mean is None else round(float(mean), 2)
+def _score(model: str, answered: int, failed: int, references: int, exact: int, judged: Decimal | None) -> Score:
+    return Score(model, answered, failed, references, exact, None if judged is None else round(float(judged), 2))
 
 
 def _examples(deployment: Deployment, dataset: Dataset | None, split: Split | None) -> tuple[Version, Split | None]:

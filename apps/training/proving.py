@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from apps.core import leases
 from apps.events import progress
 from apps.models.engine import UnixHTTPConnection
+from apps.models.engine_spec import adapters_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
 from apps.training import deployments
@@ -200,6 +201,8 @@ def _settle(deployment: Deployment) -> bool:
     model, base = deployment.model, deployment.checkpoint.job.base
     if model is None or base is None:
         message = "The model was deleted before it was compared."
+    elif model.base and model.name not in {adapter.name for adapter in adapters_of(model.base)}:
+        message = "The adapter's files are gone or broken: deploy it again."
     elif death := _death(base, model) or _death(model.engine_model, model):
         message = death.message
     else:

@@ -144,6 +144,15 @@ def test_an_engine_that_does_not_start_ends_it_with_its_words(
     assert (Model.objects.count(), folders()) == (1, [])
 
 
+def test_files_that_break_meanwhile_end_it(workers: Workers, checkpoint: Checkpoint) -> None:
+    """The base and its other adapters are served all the same, so no engine tells."""
+    deployment = workers.drive(deploy(checkpoint=checkpoint), Status.PROVING)
+    (folder_of(deployment, "adapter") / "adapter_config.json").unlink()
+    workers.drive(deployment)
+    assert deployment.status == Status.FAILED
+    assert deployment.message == "The adapter's files are gone or broken: deploy it again."
+
+
 def test_an_engine_that_dies_meanwhile_ends_it(workers: Workers, project: Project, base: Model) -> None:
     deadly = example(0)
     deadly["messages"][0]["content"] = "!die"
