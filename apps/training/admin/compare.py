@@ -37,7 +37,10 @@ class Comparison:
         jobs = [found[uid] for uid in dict.fromkeys(wanted) if uid in found]
         best = best_losses(rows.filter(pk__in=[job.pk for job in jobs]))
         context = {
-            "jobs": [{"job": job, "method": job_page.method_of(job), **best.get(job.pk, {})} for job in jobs],
+            "jobs": [
+                {"job": job, "label": label(job), "method": job_page.method_of(job), **best.get(job.pk, {})}
+                for job in jobs
+            ],
             "series": [_series(job) for job in jobs],
             "differences": differences(jobs),
             "offered": [(job, job.uid in found) for job in rows.exclude(step=0)[:OFFERED]],
@@ -61,10 +64,14 @@ def differences(jobs: list[TrainingJob]) -> list[tuple[str, list[Any]]]:
     return [(name, values) for name, values in rows if len({str(value) for value in values}) > 1]
 
 
+def label(job: TrainingJob) -> str:
+    return job.suffix or job.uid[-8:]
+
+
 def _series(job: TrainingJob) -> dict[str, Any]:
     curves = curves_of(job)
     shown = {name: curves.points.get(name, []) for name in ("loss", "valid_loss")}
-    return {"id": job.uid, "label": job.suffix or job.uid[-8:], "last": curves.last, "mean": curves.mean, **shown}
+    return {"id": job.uid, "label": label(job), "last": curves.last, "mean": curves.mean, **shown}
 
 
 def _plain(value: Any) -> Any:

@@ -102,8 +102,15 @@ class JobAdmin(PagesAdmin):
     def result(self, job: Any) -> str | None:
         """The model and what is served of it, or why there is none."""
         if job.status == job.Status.SUCCEEDED:
-            name = format_html('<span class="bs-id tr-name" title="{}">{}</span>', job.model_name, job.model_name)
-            return format_html('<span class="tr-result">{}{}</span>', name, _deployment_html(job.deployment))
+            name = format_html(
+                '<span class="bs-id" title="{}">ft:…:{}:{}</span><button type="button" class="bs-copy" data-copy="{}" '
+                'title="Copy the whole name">content_copy</button>',
+                job.model_name,
+                job.suffix,
+                job.uid[-8:],
+                job.model_name,
+            )
+            return format_html('<div class="tr-result"><span>{}</span>{}</div>', name, _deployment_html(job.deployment))
         text = job.message if job.status == job.Status.FAILED else ""
         return format_html('<span class="tr-clamp" title="{}">{}</span>', text, text) if text else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 
@@ -135,7 +135,8 @@ def offer(request: HttpRequest, chosen: Chosen, problems: dict[str, str]) -> dic
         ],
         "methods": Method.choices,
         "techniques": [
-            (value, label, NO_GPU if value == Technique.QLORA and not gpu else "") for value, label in Technique.choices
+            (value, _capital(label.rpartition(": ")[2]), NO_GPU if value == Technique.QLORA and not gpu else "")
+            for value, label in Technique.choices
         ],
         "first_options": [field for field in fields if field.name in option_fields.FIRST],
         "more_options": [field for field in fields if field.name not in option_fields.FIRST],
@@ -164,7 +165,7 @@ def models(request: HttpRequest, project: Project | None) -> QuerySet[Model]:
     """Those that the project may use, or without one the user, the ones that cannot be trained last."""
     projects = [project] if project else projects_where(request, CURATORS).values()
     rows = Model.objects.filter(Q(project=None) | Q(project__in=projects)).select_related("base", "project")
-    return rows.order_by("runner", "base__name", "name")
+    return rows.order_by("runner", F("base__name").asc(nulls_first=True), "name")
 
 
 def train_on_this(request: HttpRequest, export: Export) -> Link | None:
@@ -197,6 +198,10 @@ def _about(model: Model) -> str:
     first = f"About {size} parameters" if count else "Its size is not known"
     step = f"{usual['batch_size']} \N{MULTIPLICATION SIGN} {usual['accumulation']} examples a step"
     return f"{first}: rank {usual['rank']}, learning rate {usual['learning_rate']:g}, {step}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _problems_of_options(options: dict[str, Any]) -> dict[str, str]:

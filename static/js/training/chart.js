@@ -7,6 +7,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const PAD = { top: 14, right: 14, bottom: 26, left: 52 };
+const DOTS = 60; // points of a curve that have a dot each, at most
+const MANY = 400; // points of a curve that is drawn thin
 const GAP = 64; // pixels between two labels of the x axis, at least
 
 const node = (tag, attributes, parent, text) => {
@@ -24,7 +26,7 @@ export const figure = (value) => {
   return size >= 1000 ? Math.round(value).toLocaleString() : String(Number(value.toPrecision(4)));
 };
 
-export const bytes = (value) => value >= 1e9 ? `${(value / 1e9).toFixed(2)} GB` : `${(value / 1e6).toFixed(0)} MB`;
+export const bytes = (value) => value >= 1e9 ? `${Number((value / 1e9).toPrecision(3))} GB` : value ? `${(value / 1e6).toFixed(0)} MB` : "0";
 
 // Round numbers from low to high, about `count` of them.
 function linear(low, high, count) {
@@ -56,8 +58,8 @@ function nearest(points, step) {
 }
 
 export class Chart {
-  constructor(root, { format = figure, empty = "Nothing measured yet", zero = false, most = null } = {}) {
-    Object.assign(this, { root, format, empty, zero, most, data: { series: [], marks: [], log: false } });
+  constructor(root, { format = figure, empty = "Nothing measured yet", zero = false } = {}) {
+    Object.assign(this, { root, format, empty, zero, drawn: [], data: { series: [], marks: [], log: false } });
     this.svg = node("svg", { role: "img" }, root);
     this.tip = document.createElement("div");
     this.tip.className = "tr-tip";
@@ -80,6 +82,7 @@ export class Chart {
   }
 
   scale(lines) {
+    this.log = this.data.log;
     this.width = Math.max(this.root.clientWidth, 120);
     this.height = Math.max(this.root.clientHeight, 80);
     const steps = lines.flatMap(({ points }) => [points[0][0], points.at(-1)[0]]);
@@ -87,24 +90,23 @@ export class Chart {
     this.last = Math.max(...steps, this.first + 1);
     let low = Infinity, high = -Infinity;
     for (const { points } of lines) for (const [, value] of points) { low = Math.min(low, value); high = Math.max(high, value); }
-    if (this.zero && !this.data.log) low = Math.min(low, 0);
-    if (this.most !== null) high = Math.max(high, this.most);
-    const room = this.data.log ? 0 : (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-    this.low = this.data.log ? low * 0.94 : this.zero ? low : low - room;
-    this.high = this.data.log ? high * 1.06 : high === this.most ? high : high + room;
+    if (this.zero && !this.log) low = Math.min(low, 0);
+    const room = this.log ? 0 : (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
+    this.low = this.log ? low * 0.94 : this.zero ? low : low - room;
+    this.high = this.log ? high * 1.06 : high + room;
   }
 
   x(step) { return PAD.left + ((this.width - PAD.left - PAD.right) * (step - this.first)) / (this.last - this.first); }
 
   y(value) {
-    const at = this.data.log
+    const at = this.log
       ? (Math.log(value) - Math.log(this.low)) / (Math.log(this.high) - Math.log(this.low))
       : (value - this.low) / (this.high - this.low);
     return this.height - PAD.bottom - (this.height - PAD.top - PAD.bottom) * at;
   }
 
   draw() {
-    const lines = this.lines;
+    const lines = this.drawn = this.lines;
     this.svg.replaceChildren();
     this.leave();
     this.root.toggleAttribute("data-empty", !lines.length);
@@ -131,14 +133,15 @@ export class Chart {
   drawAxes() {
     const axes = node("g", { class: "tr-axes", "aria-hidden": "true" }, this.svg);
     const rows = Math.max(2, Math.round((this.height - PAD.top - PAD.bottom) / 48));
-    for (const value of this.data.log ? logarithmic(this.low, this.high) : linear(this.low, this.high, rows)) {
+    for (const value of this.log ? logarithmic(this.low, this.high) : linear(this.low, this.high, rows)) {
       const y = this.y(value);
       node("line", { x1: PAD.left, x2: this.width - PAD.right, y1: y, y2: y }, axes);
       node("text", { x: PAD.left - 8, y: y + 4, "text-anchor": "end" }, axes, this.format(value));
     }
     const columns = Math.max(2, Math.floor((this.width - PAD.left - PAD.right) / GAP));
     for (const step of linear(this.first, this.last, columns).filter(Number.isInteger)) {
-      node("text", { x: this.x(step), y: this.height - 8, "text-anchor": "middle" }, axes, step.toLocaleString());
+      const x = this.x(step), edge = x > this.width - PAD.right - 12;
+      node("text", { x: edge ? this.width - 2 : x, y: this.height - 8, "text-anchor": edge ? "end" : "middle" }, axes, step.toLocaleString());
     }
   }
 
@@ -152,8 +155,9 @@ export class Chart {
 
   drawLine({ points, look = "line", slot }) {
     const at = points.map(([step, value]) => `${this.x(step).toFixed(1)},${this.y(value).toFixed(1)}`);
-    node("polyline", { points: at.join(" "), class: "tr-line", "data-look": look, "data-slot": slot }, this.svg);
-    if (look !== "dots" && points.length > 1) return;
+    const many = points.length > MANY && { "data-many": "" };
+    node("polyline", { points: at.join(" "), class: "tr-line", "data-look": look, "data-slot": slot, ...many }, this.svg);
+    if (look === "dots" ? points.length > DOTS : points.length > 1) return;
     for (const each of at) {
       const [cx, cy] = each.split(",");
       node("circle", { cx, cy, r: 3, class: "tr-dot", "data-slot": slot }, this.svg);
@@ -161,8 +165,8 @@ export class Chart {
   }
 
   point(event) {
-    const lines = this.lines;
-    if (!lines.length || !this.cross) return;
+    const lines = this.drawn;
+    if (!lines.length) return;
     const box = this.svg.getBoundingClientRect();
     const share = (event.clientX - box.left - PAD.left) / (box.width - PAD.left - PAD.right);
     const wanted = this.first + share * (this.last - this.first);

@@ -26,4 +26,5 @@ function draw() {
 }
 
 controls.addEventListener("input", draw);
+controls.addEventListener("submit", (event) => event.preventDefault());
 draw();

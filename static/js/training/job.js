@@ -6,7 +6,7 @@ const ROWS = 60; // of the table, about
 const TOO_MANY = 1500; // points of a curve, after which the server is asked for fewer
 const PAUSE = 700; // milliseconds between two questions, at least
 const OTHERS = [
-  ["accuracy", [["training", "token_accuracy"], ["validation", "valid_token_accuracy"]], { format: (value) => `${(100 * value).toFixed(1)} %`, most: null }],
+  ["accuracy", [["training", "token_accuracy"], ["validation", "valid_token_accuracy"]], { format: (value) => `${(100 * value).toFixed(1)} %` }],
   ["rate", [["learning rate", "learning_rate"]], { format: (value) => (value ? value.toExponential(1).replace("e+", "e") : "0"), zero: true }],
   ["norm", [["gradient norm", "grad_norm"]], { zero: true }],
   ["speed", [["tokens/s", "tokens_per_second"]], { zero: true }],
@@ -140,6 +140,7 @@ async function refresh() {
 }
 
 document.addEventListener("progress", (event) => { if (event.target === root) show(event.detail); });
+controls.addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("curve-table").addEventListener("toggle", table);
 for (const name of ["smoothing", "log"]) {
   const field = controls.elements[name], kept = recall(name);

@@ -95,6 +95,12 @@ form.addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(ask, WAIT);
 });
+// Before the theme's own listener, which looks for a field that is not here.
+document.addEventListener("change", (event) => {
+  if (!event.target.matches(".tr-upload input") || !event.target.files.length) return;
+  event.stopImmediatePropagation();
+  event.target.form.submit();
+}, true);
 const told = JSON.parse(document.getElementById("told-now").textContent);
 showCounts(told);
 showMemory(told.memory);
