@@ -30,7 +30,7 @@ from tests.training.tiny import DEMO_MODEL, chat, write_rows
 __all__ = ["keeper", "kind", "stop"]
 pytestmark = [pytest.mark.engine, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
-STEPS = 8
+STEPS = 5
 PROMPTS = 4  # that are asked
 SECONDS = 300
 Status = Deployment.Status
@@ -45,10 +45,10 @@ def base(db: None) -> Model:
 def trained(project: Project, base: Model, settings: Any, tmp_path: Path) -> Checkpoint:
     """A few real steps at a high learning rate."""
     settings.TRAINING_DIR = tmp_path / "training"
-    chosen = {"max_steps": STEPS, "save_steps": STEPS, "rank": 8, "learning_rate": 2e-3, "max_length": 64}
+    chosen = {"max_steps": STEPS, "save_steps": STEPS, "rank": 8, "learning_rate": 4e-3, "max_length": 64}
     file = make_file(project, map(example, range(PROMPTS)))
     job = make_job(
-        project, base, file, options=chosen | {"batch_size": 4, "accumulation": 1, "gradient_checkpointing": False}
+        project, base, file, options=chosen | {"batch_size": 2, "accumulation": 1, "gradient_checkpointing": False}
     )
     job.folder.mkdir(parents=True)
     write_rows(job.folder / "train.jsonl", [chat(f"What is {n} + {n}?", f"It is {2 * n}.") for n in range(12)])
