@@ -8,7 +8,6 @@ import fnmatch
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -96,6 +95,13 @@ def verify(folder: Path, *, digest: str = "", resume: bool = False) -> Manifest:
     return manifest
 
 
+def sealed(folder: Path) -> Sealed:
+    """What `seal` returned for it. Its files are not looked at."""
+    content = (folder / MANIFEST).read_bytes()
+    parts = msgspec.json.decode(content, type=Manifest).files
+    return Sealed(hashlib.sha256(content).hexdigest(), sum(part.bytes for part in parts))
+
+
 def latest(folder: Path) -> Path | None:
     """The last checkpoint in a job's folder that training can go on from."""
     for path in reversed(saved(folder)):
@@ -117,21 +123,13 @@ def step_of(path: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def sweep(folder: Path) -> Iterator[str]:
+def sweep(folder: Path) -> tuple[Path | None, list[str]]:
     """Before training goes on: deletes what does not count and what lies after the checkpoint that it goes on from.
 
-    Yields a sentence for each that went.
+    Returns that one, as `latest` does, and a sentence for each that went.
     """
     last = latest(folder)
-    for path in saved(folder):
-        if last is None or step_of(path) > step_of(last):
-            yield _delete_later(path)
-            continue
-        try:
-            path == last or verify(path)
-        except Corrupt as error:
-            remove(path)
-            yield f"{error} It is deleted."
+    return last, [f"{why} It is deleted." for path in saved(folder) if path != last and (why := _swept(path, last))]
 
 
 def thin(folder: Path) -> None:
@@ -147,14 +145,17 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _delete_later(path: Path) -> str:
+def _swept(path: Path, last: Path | None) -> str:
+    """Why it went; empty where it stays."""
     try:
         verify(path)
-        what = f"The checkpoint {path} cannot be gone on from."
     except Corrupt as error:
-        what = str(error)
+        remove(path)
+        return str(error)
+    if last and step_of(path) < step_of(last):
+        return ""
     remove(path)
-    return f"{what} It is deleted."
+    return f"The checkpoint {path} cannot be gone on from."
 
 
 def _check(part: Part, path: Path | None, folder: Path) -> None:

@@ -53,8 +53,7 @@ class Ledger:
                 values = {"valid_loss": news.loss, "valid_token_accuracy": news.token_accuracy}
                 Metric.objects.update_or_create(job=self._job, step=news.step, defaults=values)
             case Saved():
-                self._save(news)
-                return {"tries": 0}
+                return {"tries": 0} if self._save(news) else {}
         return {}
 
     def _begin(self, news: Started) -> dict[str, Any]:
@@ -73,11 +72,13 @@ class Ledger:
             "step": news.resumed_from,
         }
 
-    def _save(self, news: Saved) -> None:
+    def _save(self, news: Saved) -> bool:
+        """Whether it is new: a trainer that goes on tells anew which checkpoints there are."""
         where = {"path": news.folder, "digest": news.digest, "bytes": news.bytes}
         _, new = Checkpoint.objects.update_or_create(job=self._job, step=news.step, defaults=where)
         if new:
             note(self._job, f"Checkpoint created at step {news.step:,}.", data={"step": news.step})
+        return new
 
     def _keep(self, steps: list[Stepped]) -> None:
         rows = {

@@ -22,7 +22,7 @@ from apps.training.course import Course
 from apps.training.examples import Counts
 from apps.training.failures import explain
 from apps.training.learner import Learner, TrainingBackend, arguments, packs
-from apps.training.spec import Ended, News, Started, TrainingSpec, encode
+from apps.training.spec import Ended, News, Saved, Started, TrainingSpec, encode
 
 STATE = "trainer_state.json"  # Transformers'
 Say = Callable[[News], None]
@@ -56,14 +56,23 @@ def take_the_output() -> Say:
 def train(spec: TrainingSpec, say: Say) -> Ended:
     """Raises `Refused`, and whatever the libraries do."""
     folder = Path(spec.folder)
-    for sentence in checkpoints.sweep(folder):
+    last, swept = checkpoints.sweep(folder)
+    for sentence in swept:
         print(sentence, flush=True)
-    last = checkpoints.latest(folder)
+    tell_again(folder, say)
     if last and (ended := already_ended(last, spec)):
         return ended
     backend = choose(spec)
     print(f"Loads {spec.model} with {backend.name} {backend.version()}.", flush=True)
     return _learn(spec, say, backend, last)
+
+
+def tell_again(folder: Path, say: Say) -> None:
+    """Which checkpoints there are: whoever heard of the last one may have been killed before it was written down."""
+    for path in checkpoints.saved(folder):
+        sealed = checkpoints.sealed(path)
+        step = checkpoints.step_of(path)
+        say(Saved(step=step, folder=str(path), digest=sealed.digest, bytes=sealed.bytes))
 
 
 def already_ended(last: Path, spec: TrainingSpec) -> Ended | None:

@@ -44,6 +44,7 @@ def test_it_works(tmp_path: Path) -> None:
     assert {part.path for part in manifest.files} == set(FILES)  # not the pickle that nothing reads
     assert made.bytes == sum(map(len, FILES.values()))
     assert latest(tmp_path) == path
+    assert checkpoints.sealed(path) == made
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -124,19 +125,20 @@ def test_what_does_not_count_is_swept(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-20/optimizer.pt").write_bytes(b"other moments")
     write(tmp_path, 21)
     (tmp_path / "checkpoint-x").mkdir()
-    told = list(sweep(tmp_path))
+    last, told = sweep(tmp_path)
+    assert last == tmp_path / "checkpoint-3"
     assert [path.name for path in checkpoints.saved(tmp_path)] == ["checkpoint-1", "checkpoint-3"]
     assert [sentence.split("/")[-1] for sentence in told] == [
         "checkpoint-2 is damaged: tokenizer.json is not what was saved. It is deleted.",
         "checkpoint-20 cannot be gone on from. It is deleted.",
         "checkpoint-21 was never completed: it has no manifest that can be read. It is deleted.",
     ]
-    assert list(sweep(tmp_path)) == []
+    assert sweep(tmp_path) == (last, [])
 
 
 def test_nothing_is_gone_on_from_where_there_is_nothing(tmp_path: Path) -> None:
     assert latest(tmp_path / "nowhere") is None
-    assert list(sweep(tmp_path)) == []
+    assert sweep(tmp_path) == (None, [])
 
 
 SEALER = """
@@ -174,7 +176,7 @@ def test_it_survives_being_killed_at_any_moment(tmp_path: Path) -> None:
         last = latest(folder)
         assert last
         assert checkpoints.step_of(last) in (max(told, default=1), max(told, default=1) + 1)
-        list(sweep(folder))
+        assert sweep(folder)[0] == last
         for path in checkpoints.saved(folder):
             assert verify(path).step == checkpoints.step_of(path)
 

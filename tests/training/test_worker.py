@@ -9,7 +9,7 @@ import pytest
 
 from apps.training import checkpoints
 from apps.training.checkpoints import RESUME
-from apps.training.spec import Ended, Started, Stepped
+from apps.training.spec import Ended, Saved, Started, Stepped
 from tests.training.runs import Told, facts, make_spec, run
 from tests.training.tiny import write_rows
 
@@ -119,8 +119,13 @@ def test_going_on_is_as_if_it_had_not_stopped(
 def test_it_says_so_again_when_it_was_killed_after_its_last_save(
     whole: tuple[Told, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
+    """Also which checkpoints there are: nobody may have written that down."""
     folder = shutil.copytree(whole[1], tmp_path / "job")
-    assert run(make_spec(tiny_model, folder, valid=4, options=OPTIONS)).news == [whole[0].news[-1]]
+    *saved, ended = run(make_spec(tiny_model, folder, valid=4, options=OPTIONS)).news
+    assert ended == whole[0].news[-1]
+    assert [(news.step, news.digest) for news in saved if isinstance(news, Saved)] == [
+        (step, before.digest) for step, before in whole[0].saved.items()
+    ]
 
 
 def test_it_refuses_to_fill_the_disk(tiny_model: Path, tmp_path: Path) -> None:
