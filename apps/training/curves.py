@@ -43,7 +43,7 @@ def curves_of(job: TrainingJob, *, since: int = 0, stretches: int = STRETCHES) -
             "SELECT min(step), max(step) FROM training_metric WHERE job_id = %s AND step >= %s", [job.pk, since]
         )
         first, last = cursor.fetchone() or (None, None)
-        if first is None:
+        if first is None or last is None:
             return Curves(first=0, last=0, width=1)
         width = math.ceil((last - first + 1) / stretches)
         cursor.execute(_QUERY, {"job": job.pk, "first": first, "width": width})

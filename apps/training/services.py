@@ -20,6 +20,7 @@ from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
 from apps.training import options as options_of_training
+from apps.training.estimates import parameters_of
 from apps.training.models import JobEvent, TrainingJob
 
 TOPIC = "training"
@@ -99,7 +100,7 @@ def check_base(base: Model, project: Project) -> None:
 
 def whole_options(base: Model, chosen: dict[str, Any]) -> dict[str, Any]:
     """What was chosen, over the preset of the model's size. Raises `DomainError`."""
-    raw = options_of_training.preset(base.bytes / 2) | chosen
+    raw = options_of_training.preset(parameters_of(base)) | chosen
     try:
         options_of_training.parse(raw)
     except options_of_training.OptionsRefused as error:

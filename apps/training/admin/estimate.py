@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -10,15 +9,15 @@ from django.core.files.storage import default_storage
 
 from apps.batches.models import File
 from apps.models.models import Device, Model
-from apps.models.slots import Slot
-from apps.training import memory
 from apps.training.admin.option_fields import usual_of
 from apps.training.admin.wizard import Chosen
+from apps.training.estimates import needs_of
+from apps.training.memory import Estimate
+from apps.training.models import TrainingJob
 from apps.training.options import Options, OptionsRefused, parse
 
 COUNTED = 16 * 2**20  # bytes of a file whose lines are counted; of a longer one the rest is reckoned from them
 BLOCK = 2**20
-CONFIG_BYTES = 2**20
 LABELS = {
     "weights": "Weights",
     "adapter": "Adapter",
@@ -36,7 +35,7 @@ def of(chosen: Chosen) -> dict[str, Any]:
     if chosen.file:
         told |= _examples(chosen, options)
     if chosen.base and options:
-        told["memory"] = _memory(chosen, chosen.base, options)
+        told["memory"] = _memory(chosen, chosen.base)
     return told
 
 
@@ -87,37 +86,21 @@ def lines_of(file: File) -> tuple[int, bool]:
     return lines + (not last.endswith(b"\n")), True
 
 
-def _memory(chosen: Chosen, base: Model, options: Options) -> dict[str, Any]:
+def _memory(chosen: Chosen, base: Model) -> dict[str, Any]:
     """Of the largest device that a worker showed itself on."""
-    config = _config(base)
-    if config is None:
-        return {"sentence": f"{base.name} has no config.json that can be read: what it takes is not known."}
-    device = Device.objects.order_by("-memory_bytes").first()
-    on_cpu = device is None or Slot.parse(device.slot).devices == "cpu"
-    try:
-        estimate = memory.estimate(
-            config, parameters=round(chosen.parameters), method=chosen.method, technique=chosen.technique,
-            options=options, on_cpu=on_cpu,
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # a configuration of another kind of model
+    options = usual_of(chosen.parameters) | chosen.options()
+    job = TrainingJob(method=chosen.method, technique=chosen.technique, options=options)
+    parts = needs_of(job, base).parts
+    if not parts:
         return {"sentence": f"What {base.name} takes is not known: its configuration has no usual shape."}
-    parts = [(name, label, int(getattr(estimate, name))) for name, label in LABELS.items()]
+    device = Device.objects.order_by("-memory_bytes").first()
     most = device.memory_bytes if device else 0
+    estimate = Estimate(**{name: parts[name] for name in LABELS})
     return {
-        "parts": [{"name": name, "label": label, "bytes": size} for name, label, size in parts],
+        "parts": [{"name": name, "label": label, "bytes": parts[name]} for name, label in LABELS.items()],
         "total": estimate.total,
         "device": str(device) if device else "",
         "device_bytes": most,
         "sentence": estimate.sentence(most) if most else "No device has shown itself yet: start a GPU worker.",
         "verdict": "" if not most else "no" if estimate.total > most else "fits",
     }
-
-
-def _config(base: Model) -> dict[str, Any] | None:
-    """Its config.json; None where it is not there, or is none."""
-    try:
-        with (base.folder / "config.json").open("rb") as file:
-            config = json.loads(file.read(CONFIG_BYTES))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect, JsonResponse
+from django.template.defaultfilters import date
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -15,7 +16,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from apps.accounts.tenant_admin import DaysFilter, VisibleFilter, moment
+from apps.accounts.tenant_admin import DaysFilter, VisibleFilter
 from apps.core.errors import DomainError
 from apps.models.admin.page import PagesAdmin
 from apps.training.admin import job_page
@@ -37,7 +38,7 @@ class JobAdmin(PagesAdmin):
         "progress",
         "loss",
         "result",
-        moment("created_at", "Created"),
+        "created",
     )
     list_display_links = None
     list_select_related = ("project",)
@@ -103,16 +104,20 @@ class JobAdmin(PagesAdmin):
         """The model and what is served of it, or why there is none."""
         if job.status == job.Status.SUCCEEDED:
             name = format_html(
-                '<span class="bs-id" title="{}">ft:…:{}:{}</span><button type="button" class="bs-copy" data-copy="{}" '
+                '<span class="bs-id" title="{}">ft:…{}</span><button type="button" class="bs-copy" data-copy="{}" '
                 'title="Copy the whole name">content_copy</button>',
                 job.model_name,
-                job.suffix,
-                job.uid[-8:],
+                job.model_name[-9:],
                 job.model_name,
             )
             return format_html('<div class="tr-result"><span>{}</span>{}</div>', name, _deployment_html(job.deployment))
         text = job.message if job.status == job.Status.FAILED else ""
         return format_html('<span class="tr-clamp" title="{}">{}</span>', text, text) if text else None
+
+    @display(description="Created", ordering="created_at")
+    def created(self, job: TrainingJob) -> str:
+        day = date(job.created_at, "j M, H:i")
+        return format_html('<time title="{}">{}</time>', date(job.created_at, "c"), day)
 
     @admin.action(description="Compare curves")
     def compare(self, request: HttpRequest, jobs: QuerySet[Any]) -> HttpResponseRedirect | None:

@@ -87,16 +87,16 @@ def checkpoints_of(job: TrainingJob) -> list[dict[str, Any]]:
     """The latest first, each with what was measured at its step; `best` is "best", or "so far" while it goes on."""
     rows = list(job.checkpoints.all()[:CHECKPOINTS])
     measured = {metric.step: metric for metric in job.metrics.filter(step__in=[row.step for row in rows])}
-    found = []
+    found: list[dict[str, Any]] = []
     for row in rows:
         row.job = job  # or its name would ask for it again
         metric = measured.get(row.step)
         valid, loss = (metric.valid_loss, metric.loss) if metric else (None, None)
         found.append({"checkpoint": row, "loss": loss, "valid_loss": valid, "best": "best" if row.best else ""})
     if job.status not in job.ENDED:
-        so_far = [row for row in found if row["valid_loss"] is not None]
-        for row in sorted(so_far, key=lambda row: row["valid_loss"])[:1]:
-            row["best"] = "so far"
+        measured_ones = [each for each in found if each["valid_loss"] is not None]
+        for best in sorted(measured_ones, key=lambda each: each["valid_loss"])[:1]:
+            best["best"] = "so far"
     return found
 
 

@@ -12,14 +12,14 @@ from unfold.views import ChangeList
 from apps.training.curves import Point, sparks_of
 from apps.training.models import Deployment, TrainingJob
 
-WIDTH, HEIGHT = 96, 28  # pixels of a small curve
+WIDTH, HEIGHT = 80, 28  # pixels of a small curve
 
 
 class JobList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """With the small curve and the latest deployment of each job on this page."""
         super().get_results(request)
-        jobs = list(self.result_list)
+        jobs: list[Any] = list(self.result_list)  # type: ignore[has-type]
         sparks, deployments = sparks_of(jobs), _deployments(jobs)
         for job in jobs:
             job.spark = sparks.get(job.pk, [])

@@ -20,6 +20,7 @@ from apps.models.models import Device, Model
 from apps.models.slots import Slot
 from apps.training import services
 from apps.training.admin import option_fields
+from apps.training.estimates import parameters_of
 from apps.training.models import TrainingJob
 from apps.training.options import OptionsRefused, parse
 
@@ -40,16 +41,13 @@ class Chosen:
     """The file's, where it is one."""
     validation: File | None
     base: Model | None
+    parameters: int
+    """The base model's; without one, none."""
     method: str
     technique: str
     suffix: str
     typed: dict[str, Any]
     texts: dict[str, str]
-
-    @property
-    def parameters(self) -> float:
-        """Of the base model, about; of none, those of a small one."""
-        return self.base.bytes / 2 if self.base else 0
 
     def options(self) -> dict[str, Any]:
         return option_fields.chosen(self.typed)
@@ -96,21 +94,22 @@ def read(request: HttpRequest, query: QueryDict) -> Chosen:
     """What is not the user's to train on is not there."""
     like = _like(request, query.get("like", ""))
     texts = (like and _texts_of(like)) or dict.fromkeys(TEXTS, "")
-    texts |= {name: query[name].strip()[:300] for name in TEXTS if name in query}
+    texts |= {name: query.get(name, "").strip()[:300] for name in TEXTS if name in query}
     mine = files(request)
     file = _file_of(request, mine, texts["file"], query.get("export", ""))
     if file is not None:
         texts["file"] = file.uid
     export = training_exports(request).filter(file=file).select_related("dataset").first() if file else None
     base = _one(models(request, file.project if file else None), name=texts["model"])
-    typed = option_fields.read(query)
+    typed, parameters = option_fields.read(query), parameters_of(base) if base else 0
     if like and base and "model" not in query:
-        typed = option_fields.typed_of(like.options, base.bytes / 2) | typed
+        typed = option_fields.typed_of(like.options, parameters) | typed
     return Chosen(
         file=file,
         export=export,
         validation=_one(mine.filter(project=file.project), uid=texts["validation_file"]) if file else None,
         base=base,
+        parameters=parameters,
         method=texts["method"] or (Method.DPO if export and export.format == "dpo" else Method.SFT),
         technique=texts["technique"] or Technique.LORA,
         suffix=texts["suffix"],
@@ -191,8 +190,8 @@ def _reason(model: Model, project: Project | None) -> str:
 
 
 def _about(model: Model) -> str:
-    """Its size, by its bytes in 16 bits, and what is usual for that."""
-    count = model.bytes / 2
+    """Its size, by its bytes in 16 bits where these are known, and what is usual for that."""
+    count = model.bytes / 2 or parameters_of(model)
     usual = option_fields.usual_of(count)
     size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
     first = f"About {size} parameters" if count else "Its size is not known"

@@ -114,7 +114,7 @@ function show(progress) {
   for (const bar of root.querySelectorAll("[role=progressbar]")) bar.setAttribute("aria-valuenow", Math.round(share));
   fill("message", progress.message);
   fill("completed", progress.completed.toLocaleString());
-  fill("total", progress.total.toLocaleString());
+  fill("total", progress.total ? progress.total.toLocaleString() : "–");
   fill("loss", figure(progress.loss));
   fill("valid_loss", figure(progress.valid_loss));
   fill("epoch", progress.epoch === null ? "–" : progress.epoch.toFixed(2));
@@ -133,9 +133,9 @@ async function refresh() {
   const response = await fetch(location.href).catch(() => null);
   if (!response?.ok) return;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  for (const id of ["checkpoints", "events"]) {
-    const fresh = page.getElementById(id);
-    if (fresh) document.getElementById(id)?.replaceWith(fresh);
+  for (const id of ["checkpoints", "events", "settings"]) {
+    const fresh = page.getElementById(id), shown = document.getElementById(id);
+    if (fresh && shown && !shown.querySelector("details[open]")) shown.replaceWith(fresh);
   }
 }
 
