@@ -1,0 +1,156 @@
+"""kill -9 of the real trainer at any moment: the job goes on from its last checkpoint, and the device comes back."""
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.core import guard
+from tests.faults.site import Site, prompts
+from tests.models.engines import eventually
+from tests.stack.live import children_of
+from tests.training.tiny import chat
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+STEPS, SAVE_STEPS = 120, 12
+SEEDS = int(os.environ.get("SOAK_SEEDS", "20"))
+MOMENTS = ("training", "saving", "loading")
+OPTIONS = {
+    "max_steps": STEPS, "save_steps": SAVE_STEPS, "batch_size": 4, "accumulation": 1, "max_length": 64, "rank": 8,
+    "gradient_checkpointing": False,
+}  # fmt: skip
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+class TrainingSite(Site):
+    """A live site with the real trainer and a model that trains in seconds."""
+
+    def begin(self) -> str:
+        """A job. Returns its id."""
+        rows = [chat(f"What is {number} and {number}?", f"It is {2 * number}. " * 4) for number in range(40)]
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        file = self.api.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+        job = self.api.fine_tuning.jobs.create(
+            model="tiny", training_file=file.id, seed=7, extra_body={"options": OPTIONS}
+        )
+        return job.id
+
+    def job(self, uid: str) -> tuple[str, int, str]:
+        """Its status, the last step that was written, and its message."""
+        ((status, step, message),) = self.query(
+            "SELECT j.status, coalesce(max(m.step), 0), j.message FROM training_trainingjob j"
+            " LEFT JOIN training_metric m ON m.job_id = j.id WHERE j.uid = %s GROUP BY j.id",
+            uid,
+        )
+        return status, step, message
+
+    def wait(self, uid: str, *, step: int = 0, status: str = "running", seconds: float = 90) -> None:
+        found = eventually(lambda: (now := self.job(uid))[0] in (status, *ENDED) and now[1] >= step, seconds)
+        assert found, f"{uid} is {self.job(uid)}\n" + "\n".join(self.live.output()[-30:])
+
+    def trainer(self) -> tuple[int, int]:
+        """The pids of the trainer's guard and of the trainer."""
+        rows: list[tuple[str]] = []
+
+        def runs() -> bool:
+            rows[:] = self.query(
+                "SELECT process_groups FROM core_lease WHERE key LIKE 'training:%%' AND process_groups <> ''"
+            )
+            return bool(rows and children_of(int(rows[0][0].split()[2])))
+
+        assert eventually(runs, 30)
+        leader = int(rows[0][0].split()[2])
+        return leader, children_of(leader)[0]
+
+    def trainers(self) -> set[int]:
+        """Every process that works on a job, wherever it hangs."""
+        folder = str(self.var / "training").encode()
+        found = set()
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):  # noqa: PTH208
+            process = guard.read_process(pid)
+            try:
+                named = folder in Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if process and named and not process.zombie:
+                found.add(pid)
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TrainingSite]:
+    with TrainingSite(tmp_path_factory.mktemp("site")) as site:
+        script = (
+            "from pathlib import Path\n"
+            "from apps.models.services import register_model\n"
+            f"register_model(name='tiny', path=Path({str(tiny_model)!r}))\n"
+        )
+        site.live.manage("shell", "-c", script)
+        yield site
+
+
+def strike(site: TrainingSite, moment: str, seed: int) -> None:
+    """Kill a job's trainer, or the process that guards it, once; see that it is as if nothing had been."""
+    chance = random.Random(f"{moment} {seed}")
+    uid = site.begin()
+    site.wait(uid)
+    folder = site.var / "training" / uid
+    if moment == "loading":
+        time.sleep(chance.uniform(0, 4))
+    else:
+        step = chance.randrange(SAVE_STEPS + 1, STEPS - SAVE_STEPS)
+        site.wait(uid, step=step)
+    victims = site.trainer()
+    if moment == "saving":
+        assert eventually(lambda: is_saving(folder), 30), "it was never seen to save"
+    os.kill(victims[chance.random() < 0.7], signal.SIGKILL)
+    assert eventually(lambda: not guard.family(victims[0]), 5), "an orphan trains on"
+    time.sleep(1)  # until all that was heard of it is written
+    reached = site.job(uid)[1]
+    site.wait(uid, status="succeeded", seconds=120)
+    status, last, message = site.job(uid)
+    assert (status, last) == ("succeeded", STEPS), message
+    lost = reached - resumed_from(site, uid)
+    print(f"\n{moment:8} killed at step {reached:3}, {lost} steps were done again")
+    assert lost <= SAVE_STEPS
+    ((steps,),) = site.query(
+        "SELECT count(*) FROM training_metric m JOIN training_trainingjob j ON j.id = m.job_id"
+        " WHERE j.uid = %s AND m.loss IS NOT NULL",
+        uid,
+    )
+    assert steps == STEPS
+    assert not site.trainers()
+    site.follow(site.submit(prompts(f"after{seed}{moment}", 5)), 30)  # the device is the engine's again
+
+
+def is_saving(folder: Path) -> bool:
+    return any(not (path / "manifest.json").exists() for path in folder.glob("checkpoint-*"))
+
+
+def resumed_from(site: TrainingSite, uid: str) -> int:
+    """The step of the checkpoint from which the second trainer went on."""
+    rows = site.query(
+        "SELECT e.message FROM training_jobevent e JOIN training_trainingjob j ON j.id = e.job_id"
+        " WHERE j.uid = %s AND e.message LIKE 'Training with%%' ORDER BY e.id DESC LIMIT 1",
+        uid,
+    )
+    match = re.search(r"checkpoint of step ([\d,]+)", rows[0][0])
+    return int(match[1].replace(",", "")) if match else 0
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_it_survives_kill_nine(site: TrainingSite, moment: str) -> None:
+    strike(site, moment, seed=0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_it_survives_kill_nine_at_any_moment(site: TrainingSite, seed: int) -> None:
+    strike(site, MOMENTS[seed % 3], seed)
