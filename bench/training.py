@@ -65,14 +65,20 @@ def write_rows(path: Path) -> Path:
 
 
 def train_bare(rows: Path, folder: Path) -> tuple[float, Losses]:
-    """Seconds, and the loss of each step."""
+    """Seconds, and the loss of each step.
+
+    In a session of its own, as our trainer is: Linux shares the cores out by session first (sched_autogroup), so that
+    on a busy machine one that stayed in ours would be measured against another share.
+    """
     command = [str(settings.TRAINER_PYTHON), "-m", "bench.bare_training"]
     command += [str(MODEL), str(rows), str(folder), str(STEPS)]
     env: Mapping[str, str] = os.environ | {
         "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "UNSLOTH_COMPILE_LOCATION": str(folder / "cache"),
     }  # fmt: skip
     started = time.monotonic()
-    done = subprocess.run(command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False, start_new_session=True
+    )
     seconds = time.monotonic() - started
     told = [line.removeprefix("LOSSES ") for line in done.stdout.splitlines() if line.startswith("LOSSES ")]
     if not told:
