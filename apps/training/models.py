@@ -6,12 +6,14 @@ from typing import Any, Self
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Value
+from django.db.models.functions import Cast, Concat, Now
 
 from apps.accounts.models import ApiKey, Project
 from apps.accounts.tenancy import TenantQuerySet
 from apps.batches.models import File
 from apps.core.ids import new_id
+from apps.core.models import Lease
 from apps.datasets.models import Export, Run
 from apps.models.models import Device, Model
 
@@ -40,12 +42,9 @@ class TrainingJobQuerySet(TenantQuerySet["TrainingJob"]):
 
     def unheld(self) -> Self:
         """Those that no live worker trains."""
-        return self.extra(
-            where=[
-                "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'training:' || training_trainingjob.id"
-                " AND l.expires_at > clock_timestamp())"
-            ]
-        )
+        key = Concat(Value("training:"), Cast("pk", models.CharField()))
+        held = Lease.objects.filter(key=OuterRef("lease"), expires_at__gt=Now())
+        return self.alias(lease=key).exclude(Exists(held))
 
 
 class TrainingJob(models.Model):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import openai
 import psycopg
@@ -57,7 +57,7 @@ class Site:
             },
         )
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         model = self.var / "models" / "fake"
         model.mkdir(parents=True)
         (model / "config.json").write_text("{}")
