@@ -13,12 +13,13 @@ from tests.browser.training_cast import DATASET
 from tests.stack.live import LiveStack
 
 JOBS = "/admin/training/trainingjob/"
-TRAIN = 400_000  # milliseconds
-BOOT = 300_000
+STEPS = "24"
+TRAIN = 1_200_000  # milliseconds, on a machine that does much else
+BOOT = 600_000
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(os.environ.get("PICTURES") != "training", reason="Taken only when asked: PICTURES=training."),
 ]
 
@@ -52,15 +53,16 @@ def begin(page: Page, suffix: str, rate: str) -> None:
     page.locator("[name=o_validation_share]").fill("0.15")
     page.get_by_text("More options").click()
     for name, value in (
-        ("max_steps", "40"),
+        ("max_steps", STEPS),
         ("batch_size", "8"),
         ("accumulation", "1"),
-        ("eval_steps", "5"),
+        ("eval_steps", "4"),
         ("max_length", "128"),
     ):
         page.locator(f"[name=o_{name}]").fill(value)
     page.get_by_text("More options").click()
-    expect(page.locator("[data-told=steps]")).to_have_text("40")
+    expect(page.locator("[data-told=steps]")).to_have_text(STEPS)
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(500)
 
 
@@ -72,35 +74,13 @@ def test_a_fine_tuned_models_life(photographer: Page) -> None:
     page.locator("select[name=run]").select_option(label="codes")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("[data-told=examples]")).to_have_text("48")
-    wizard = page.url
     begin(page, "doors", "0.001")
     shoot(page, "training-new")
     page.get_by_role("button", name="Start training").click()
-    expect(page.locator("#job")).to_be_visible()
-    first = page.url
-    page.goto(wizard)
-    begin(page, "doors-slow", "0.0001")
-    page.get_by_role("button", name="Start training").click()
-    expect(page.locator("#job")).to_be_visible()
-    second = page.url
-
-    page.goto(first)
-    page.wait_for_function("Number(document.querySelector('#job').dataset.completed) >= 26", timeout=TRAIN)
+    page.wait_for_function("Number(document.querySelector('#job')?.dataset.completed) >= 18", timeout=TRAIN)
     page.wait_for_timeout(1500)
     shoot(page, "training-job")
     expect(page.locator("#job[data-status=succeeded]")).to_be_visible(timeout=TRAIN)
-    page.goto(second)
-    expect(page.locator("#job[data-status=succeeded]")).to_be_visible(timeout=TRAIN)
-    page.goto(JOBS)
-    for box in page.locator("input.action-select").all():
-        box.check()
-    shoot(page, "training-list")
-    page.locator("select[name=action]").select_option(label="Compare curves")
-    page.get_by_role("button", name="Run").click()
-    expect(page.locator("[data-chart=compared] polyline")).to_have_count(2)
-    shoot(page, "training-compare")
-
-    page.goto(first)
     page.get_by_role("button", name="Deploy", exact=True).click()
     expect(page.locator("#deployment[data-status=ready]")).to_be_visible(timeout=BOOT)
     page.evaluate("document.querySelector('#parity').scrollIntoView()")
@@ -108,3 +88,6 @@ def test_a_fine_tuned_models_life(photographer: Page) -> None:
     page.get_by_role("link", name="Lineage").click()
     expect(page.locator("#lineage")).to_be_visible()
     shoot(page, "training-lineage")
+    page.goto(JOBS)
+    expect(page.locator("#result_list polyline")).to_be_visible()
+    shoot(page, "training-list")

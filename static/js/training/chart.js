@@ -132,7 +132,7 @@ export class Chart {
 
   drawAxes() {
     const axes = node("g", { class: "tr-axes", "aria-hidden": "true" }, this.svg);
-    const rows = Math.max(2, Math.round((this.height - PAD.top - PAD.bottom) / 48));
+    const rows = Math.max(3, Math.round((this.height - PAD.top - PAD.bottom) / 48));
     for (const value of this.log ? logarithmic(this.low, this.high) : linear(this.low, this.high, rows)) {
       const y = this.y(value);
       node("line", { x1: PAD.left, x2: this.width - PAD.right, y1: y, y2: y }, axes);
