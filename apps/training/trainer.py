@@ -30,7 +30,7 @@ ALWAYS = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
-    "UNSLOTH_CPU_CHUNKED_CE": "0",  # TRL's own loss: as fast on a CPU, the same curve, and it counts right tokens
+    "UNSLOTH_CPU_CHUNKED_CE": "0",  # on a CPU, TRL's own loss: the same curve, and it counts the right tokens
 }
 
 
