@@ -23,6 +23,7 @@ class Ledger:
     def __init__(self, job: TrainingJob, held: leases.Held) -> None:
         self._job, self._held = job, held
         self._tokens = 0  # that are learned in an epoch
+        self._steps = job.steps or 1
 
     def record(self, news: Sequence[News], **changes: Any) -> None:
         """Raises `Fenced` when the job is ours no more, or has ended."""
@@ -57,7 +58,7 @@ class Ledger:
         return {}
 
     def _begin(self, news: Started) -> dict[str, Any]:
-        self._tokens = news.trained_tokens
+        self._tokens, self._steps = news.trained_tokens, news.steps or 1
         again = f", from the checkpoint of step {news.resumed_from:,}" if news.resumed_from else ""
         cut = f" {news.cut:,} of them are longer than max_length and were cut." if news.cut else ""
         note(
@@ -90,10 +91,12 @@ class Ledger:
         )
 
     def _speak(self, news: Stepped) -> None:
-        steps = self._job.steps or 1
-        if news.step % max(steps // SPOKEN, 1):
+        if news.step % max(self._steps // SPOKEN, 1):
             return
         data = {"step": news.step, "train_loss": news.loss, "train_mean_token_accuracy": news.token_accuracy}
         JobEvent.objects.create(
-            job=self._job, type="metrics", message=f"Step {news.step}/{steps}: training loss={news.loss:.2f}", data=data
+            job=self._job,
+            type="metrics",
+            message=f"Step {news.step}/{self._steps}: training loss={news.loss:.2f}",
+            data=data,
         )

@@ -133,6 +133,7 @@ def test_it_works(project: Project, base: Model, host: Host, keeper: leases.Keep
     assert str(job.device) == "A processor"
     assert Event.objects.filter(type="fine_tuning.job.succeeded", data__id=job.uid).count() == 1
     assert job.events.filter(message=f"New fine-tuned model created: {job.model_name}").exists()
+    assert job.events.filter(message__startswith="Step 1/20: training loss=").exists()
     assert all(guard.family(group.pgid) == set() for group in host.groups)
 
 
