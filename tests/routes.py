@@ -106,8 +106,5 @@ ROUTES = {
     "POST deployments/<uid:deployment_id>/undeploy": "training.write",
     "POST deployments/<uid:deployment_id>/rollback": "training.write",
     "POST deployments/<uid:deployment_id>/evaluate": "training.write",
-    "GET fine_tuning/checkpoints/<path:name>/permissions": "training.read",
-    "POST fine_tuning/checkpoints/<path:name>/permissions": "training.write",
-    "DELETE fine_tuning/checkpoints/<path:name>/permissions/<uid:permission_id>": "training.write",
 }
 OPEN = {"GET schema", "GET docs"}

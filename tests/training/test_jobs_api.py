@@ -359,10 +359,3 @@ def test_a_job_that_runs_says_when_it_will_be_done(api: APIClient, project: Proj
     shown = api.get(f"{PATH}/{job.uid}").json()
     assert abs(shown["estimated_finish"] - now.timestamp() - 80) < 5
     assert (shown["status"], shown["trained_tokens"], shown["step"], shown["steps"]) == ("running", None, 2, 10)
-
-
-def test_checkpoints_are_not_shared(api: APIClient) -> None:
-    path = "/v1/fine_tuning/checkpoints/ft:base:abc::12345678:ckpt-step-5/permissions"
-    assert refused(api.get(path))[1] == "unsupported"
-    assert refused(api.post(path, {"project_ids": ["proj_1"]}, format="json"))[1] == "unsupported"
-    assert refused(api.delete(f"{path}/cp_1"))[1] == "unsupported"

@@ -1,6 +1,6 @@
 """What became of a job so far: its events, its checkpoints, its progress as a stream."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -10,7 +10,6 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Scope
-from apps.core.api.errors import ApiError
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
 from apps.core.api.views import find
@@ -68,29 +67,3 @@ class JobProgressView(JobPartView):
     )
     def get(self, request: Request, job_id: str) -> StreamingHttpResponse:
         return sse.stream(TOPIC, self.job(job_id).uid, self.key)
-
-
-class CheckpointPermissionsView(ProjectView):
-    """OpenAI shares checkpoints between projects by these routes."""
-
-    required_scopes = {"GET": Scope.TRAINING_READ, "POST": Scope.TRAINING_WRITE}
-    schema = None
-
-    def get(self, request: Request, name: str) -> NoReturn:
-        raise _not_shared()
-
-    def post(self, request: Request, name: str) -> NoReturn:
-        raise _not_shared()
-
-
-class CheckpointPermissionView(ProjectView):
-    required_scopes = {"DELETE": Scope.TRAINING_WRITE}
-    schema = None
-
-    def delete(self, request: Request, name: str, permission_id: str) -> NoReturn:
-        raise _not_shared()
-
-
-def _not_shared() -> ApiError:
-    message = "Checkpoints belong to their project and are not shared by the API: deploy the checkpoint instead."
-    return ApiError(400, message, "unsupported")

@@ -9,13 +9,7 @@ from apps.training.api.deployments import (
     RollbackView,
     UndeployView,
 )
-from apps.training.api.history import (
-    CheckpointPermissionsView,
-    CheckpointPermissionView,
-    CheckpointsView,
-    JobEventsView,
-    JobProgressView,
-)
+from apps.training.api.history import CheckpointsView, JobEventsView, JobProgressView
 from apps.training.api.jobs import CancelJobView, JobsView, JobView, PauseJobView, ResumeJobView
 from apps.training.api.packages import PackageView
 
@@ -36,6 +30,4 @@ urlpatterns = [
     path("deployments/<uid:deployment_id>/undeploy", UndeployView.as_view()),
     path("deployments/<uid:deployment_id>/rollback", RollbackView.as_view()),
     path("deployments/<uid:deployment_id>/evaluate", EvaluateView.as_view()),
-    path("fine_tuning/checkpoints/<path:name>/permissions", CheckpointPermissionsView.as_view()),
-    path("fine_tuning/checkpoints/<path:name>/permissions/<uid:permission_id>", CheckpointPermissionView.as_view()),
 ]
