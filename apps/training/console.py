@@ -20,12 +20,11 @@ from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
 from apps.events.console import follow
 from apps.training import deployments, services
+from apps.training.deployment_progress import COLUMNS
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
-FORMATS = {TrainingJob.Method.SFT: "chat", TrainingJob.Method.DPO: "dpo"}
 SHOWN = 3  # prompts of a comparison
 SHOWN_CHARACTERS = 300
-COLUMNS = ("base", "adapter", "merged")
 
 
 def find_job(uid: str) -> TrainingJob:
@@ -164,7 +163,7 @@ def _exported(dataset: Dataset, method: str, run: str) -> Export:
     if run and found is None:
         names = ", ".join(dataset.runs.values_list("name", flat=True)[:20]) or "none; start one with run_dataset"
         raise CommandError(f"{dataset} has no run {run!r}. Runs: {names}.")
-    export = start_export(dataset=dataset, run=found, format=FORMATS[TrainingJob.Method(method)])
+    export = start_export(dataset=dataset, run=found, format=services.EXPORT_FORMATS[method])
     exports.wait_for(export)
     return export
 

@@ -25,6 +25,7 @@ from apps.training.models import JobEvent, TrainingJob
 
 TOPIC = "training"
 SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+EXPORT_FORMATS = {TrainingJob.Method.SFT.value: "chat", TrainingJob.Method.DPO.value: "dpo"}  # to train on, by method
 RETRYABLE = (TrainingJob.Status.FAILED, TrainingJob.Status.CANCELLED)
 
 Status = TrainingJob.Status

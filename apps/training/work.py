@@ -192,17 +192,13 @@ class _Turn:
 
     def _settle(self, trainer: Trainer) -> None:
         """What becomes of the job. Killed before this is written, it goes on from its last checkpoint."""
-        self._collect()
+        asked = self._patience() is not None  # and it may have been killed because it took too long
         with transaction.atomic():
             self._ledger.fence()
-            endings.settle(self._job, self._end, code=trainer.poll(), asked=self._patience_ran_out())
+            endings.settle(self._job, self._end, code=trainer.poll(), asked=asked)
             bell.ring("control")
             bell.ring("gpu")
             progress.hint(TOPIC, self._job.uid)
-
-    def _patience_ran_out(self) -> bool:
-        """Whether it was asked to end, and may have been killed because it took too long."""
-        return self._patience() is not None
 
 
 def spec_of(job: TrainingJob, devices: str) -> TrainingSpec:

@@ -25,7 +25,6 @@ from apps.training.models import TrainingJob
 from apps.training.options import OptionsRefused, parse
 
 OFFERED = 200  # files and models in a list
-FORMATS_OF_METHOD = {"sft": "chat", "dpo": "dpo"}  # what this product's own exports are trained on with
 TEXTS = ("file", "validation_file", "model", "method", "technique", "suffix")
 NO_GPU = "This machine has shown none."
 
@@ -65,7 +64,7 @@ class Chosen:
             found["model"] = "This model is not there any more: choose another."
         if self.technique == Technique.QLORA and not has_gpu():
             found["technique"] = f"QLoRA needs an NVIDIA GPU. {NO_GPU} Choose LoRA."
-        if self.export and self.export.format != FORMATS_OF_METHOD.get(self.method):
+        if self.export and self.export.format != services.EXPORT_FORMATS.get(self.method):
             title = FORMATS[self.export.format].title
             other = "answers" if self.method == Method.SFT else "preference pairs"
             found["method"] = f"The export is in the format {title}: choose the other method, or an export of {other}."
@@ -156,7 +155,7 @@ def uploaded(request: HttpRequest) -> QuerySet[File]:
 
 def training_exports(request: HttpRequest) -> QuerySet[Export]:
     """Completed ones in a format of training."""
-    done = Export.objects.filter(status=Export.Status.COMPLETED, format__in=FORMATS_OF_METHOD.values())
+    done = Export.objects.filter(status=Export.Status.COMPLETED, format__in=services.EXPORT_FORMATS.values())
     return done.filter(project__in=projects_where(request, CURATORS), file__isnull=False)
 
 
@@ -169,7 +168,7 @@ def models(request: HttpRequest, project: Project | None) -> QuerySet[Model]:
 
 def train_on_this(request: HttpRequest, export: Export) -> Link | None:
     """On the page of an export that can be trained on, for those who may."""
-    fits = export.format in FORMATS_OF_METHOD.values() and export.file_id is not None
+    fits = export.format in services.EXPORT_FORMATS.values() and export.file_id is not None
     if not fits or not (signed_in(request).is_superuser or export.project_id in projects_where(request, CURATORS)):
         return None
     return Link("Train on this", "school", f"{reverse('admin:training_trainingjob_add')}?export={export.uid}")

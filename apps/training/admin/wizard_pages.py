@@ -20,6 +20,7 @@ from apps.datasets.exports import services as exports
 from apps.datasets.exports.job import TOPIC
 from apps.datasets.jobs import snapshot_of
 from apps.datasets.models import Export
+from apps.training import services
 from apps.training.admin import estimate, wizard
 from apps.training.options import FIELDS
 
@@ -138,7 +139,7 @@ def _starred(request: HttpRequest, query: Any) -> export_choices.Chosen:
         request,
         {
             **{name: query.get(name, "") for name in ("dataset", "run", "split", "part")},
-            "format": wizard.FORMATS_OF_METHOD.get(method, "chat"),
+            "format": services.EXPORT_FORMATS.get(method, "chat"),
             "answers": query.get("answers", "") or ANSWERS.get(method, "starred"),
         },
     )
