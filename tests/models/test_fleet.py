@@ -16,8 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.core import leases
-from apps.models import costs, deaths, demand, fleet, jobs, orders, worker
-from apps.models.deaths import close_breaker
+from apps.models import costs, demand, fleet, jobs, orders, worker
 from apps.models.demand import InteractiveKind, ask_for
 from apps.models.engine import Engine
 from apps.models.models import Device, EngineDeath, Model
@@ -203,50 +202,6 @@ def test_it_reaps_sleepers_that_a_killed_worker_left_behind(
     heir.close()
 
 
-def test_five_unexplained_deaths_open_the_breaker(
-    gpu: GpuWorker, kind: FakeKind, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deaths, "BACK_OFF", (0,))
-    for _ in range(deaths.BREAKER_DEATHS):
-        engine = serve(gpu, kind, model)
-        os.kill(api_server(engine), signal.SIGKILL)
-        assert eventually(partial(lambda engine: not engine.alive(), engine))
-        gpu.step()
-        gpu._deaths._in_a_row.clear()
-    kind.add(model)
-    assert not gpu.step()
-    row = EngineRow.objects.get()
-    assert row.state == State.FAILED
-    assert "left alone for 10 minutes" in row.message
-    close_breaker(model=model)
-    assert gpu.step()
-    assert kind.ran[-1] == model.pk
-
-
-def test_explained_deaths_do_not_open_it(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
-    def poison(host: Any) -> None:
-        for _ in range(deaths.BREAKER_DEATHS + 2):
-            os.kill(api_server(host.engine), signal.SIGKILL)
-            assert eventually(lambda: not host.engine.alive())
-            assert host.restart(explained=True)
-
-    kind.act = poison
-    serve(gpu, kind, model)
-    model.refresh_from_db()
-    assert model.broken_until is None
-    assert EngineDeath.objects.filter(explained=True).count() == deaths.BREAKER_DEATHS + 2
-
-
-def test_deaths_keep_the_log_s_end(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
-    engine = serve(gpu, kind, model)
-    os.kill(api_server(engine), signal.SIGKILL)
-    assert eventually(lambda: not engine.alive())
-    gpu.step()
-    death = EngineDeath.objects.get()
-    assert (death.explained, death.message) == (False, "The engine died while it waited.")
-    assert "Starting vLLM server" in death.log
-
-
 @pytest.mark.parametrize(("order", "then"), [("stop", State.STOPPED), ("sleep", State.ASLEEP)])
 def test_it_obeys(gpu: GpuWorker, kind: FakeKind, model: Model, order: str, then: str) -> None:
     serve(gpu, kind, model)
@@ -371,17 +326,6 @@ def test_work_without_an_engine_gets_the_device_bare(
     assert bare.went_on == [True]
     assert not any(map(family, engines))
     assert (state(model), state(other)) == (State.STOPPED, State.STOPPED)
-
-
-def test_after_its_rest_one_more_death_opens_the_breaker_again(gpu: GpuWorker, kind: FakeKind, model: Model) -> None:
-    Model.objects.update(broken_until=timezone.now() - timedelta(seconds=1))
-    engine = serve_interactively(gpu, model)
-    os.kill(api_server(engine), signal.SIGKILL)
-    assert eventually(lambda: not engine.alive())
-    gpu.step()
-    model.refresh_from_db()
-    assert model.broken_until
-    assert model.broken_until > timezone.now() + timedelta(minutes=9)
 
 
 def serve_interactively(gpu: GpuWorker, model: Model) -> Engine:
