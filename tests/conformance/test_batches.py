@@ -182,7 +182,7 @@ def test_unknown_routes_are_the_clients_not_found(client: openai.OpenAI) -> None
     with pytest.raises(openai.NotFoundError):
         client.delete("/batches/batch_1/nothing", cast_to=object)
     with pytest.raises(openai.NotFoundError):
-        client.fine_tuning.jobs.list()
+        client.vector_stores.list()
     with pytest.raises(openai.APIStatusError) as caught:
         client.delete("/batches", cast_to=object)
     assert caught.value.status_code == 405
