@@ -44,6 +44,11 @@ document.addEventListener("DOMContentLoaded", () => {
   }).observe(progress, { attributeFilter: ["data-status"], attributeOldValue: true });
 });
 
+// The theme writes a chosen file's name into its own widget's text field. A plain input shows the name itself and has none.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const input of document.querySelectorAll("label > input[type=file]")) input.hasChangeListener = true;
+});
+
 document.addEventListener("batch:final", () => {
   const busy = document.querySelector("input.action-select:checked, dialog[open]");
   if (!busy) setTimeout(() => location.reload(), 600);

@@ -1,6 +1,7 @@
 """A run by hand: chosen with its estimate, watched, asked again, judged."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -19,7 +20,6 @@ from apps.datasets.models import Example
 from apps.models.models import Model
 from apps.models.services import register_model
 from tests.browser import cast
-from tests.browser.conftest import shoot
 from tests.datasets.cast import make_version
 cast.main()
 project = Project.objects.get()
@@ -81,6 +81,19 @@ def test_it_works(page: Page) -> None:
     )
     page.wait_for_function("!document.querySelector('[data-watch]')")  # a fresh page, once all has ended
     shoot(page, "run-judged")
+
+
+def test_answers_made_elsewhere(page: Page, tmp_path: Path) -> None:
+    answers = tmp_path / "elsewhere.jsonl"
+    answers.write_text("".join(f'{{"number": {number}, "answer": "{number * number}"}}\n' for number in range(1, 121)))
+    page.goto("/admin/datasets/run/")
+    page.get_by_role("link", name="squares v1, 2 models").click()
+    page.get_by_text("Import answers").click()
+    page.get_by_label("JSONL, CSV or Parquet").set_input_files(answers)
+    expect(page.get_by_label("Name of the column")).to_have_value("")  # not the theme's: a plain input shows its file
+    page.get_by_role("button", name="Import", exact=True).click()
+    column = page.locator("[data-column]", has_text="elsewhere.jsonl")
+    expect(column.locator("[data-field=answered]")).to_have_text("120")
 
 
 def test_what_is_typed_is_not_lost_to_a_fresh_page(page: Page) -> None:
