@@ -1,6 +1,7 @@
 """The pages of deployments: the list, the form, one with its comparison's texts and its buttons."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import Project
+from apps.accounts.services import create_project
 from apps.models.models import Model
+from apps.models.services import register_model
 from apps.training.models import Checkpoint, Deployment, Evaluation, TrainingJob
 from tests.datasets.cast import make_run, make_version
 from tests.training.people import html_of, member, outsider, queries_of, said
@@ -39,8 +42,8 @@ def page(deployment: Deployment) -> str:
     return reverse("admin:training_deployment_change", args=[deployment.pk])
 
 
-def do(client: Client, deployment: Deployment, verb: str) -> Any:
-    return client.post(reverse("admin:training_deployment_do", args=[deployment.pk, verb]))
+def do(client: Client, deployment: Deployment, verb: str, **values: str) -> Any:
+    return client.post(reverse("admin:training_deployment_do", args=[deployment.pk, verb]), values)
 
 
 def test_it_works(curator: Client, job: TrainingJob, best: Checkpoint) -> None:
@@ -157,6 +160,24 @@ def test_there_is_nothing_to_roll_back_to(curator: Client, job: TrainingJob) -> 
 def test_it_says_why_it_cannot_be_evaluated(curator: Client, job: TrainingJob) -> None:
     deployment = make_deployment(job, status="queued")
     assert "only a model that is served" in said(do(curator, deployment, "evaluate"))
+
+
+def test_it_is_evaluated_on_a_chosen_dataset(curator: Client, project: Project, model: Model, job: TrainingJob) -> None:
+    """The job learned from a file that is no export, so there is nothing else to ask."""
+    deployment, other = make_deployment(job), make_version(create_project(name="elsewhere"), name="theirs").dataset
+    Deployment.objects.update(model=register_model(name="tuned", path=Path(model.path)))
+    assert "import a dataset" in html_of(curator.get(page(deployment)))
+    dataset = make_version(project, name="rivers").dataset
+    html = html_of(curator.get(page(deployment)))
+    assert f'<option value="{dataset.uid}">rivers</option>' in html
+    assert "theirs" not in html
+    for uid in (other.uid, "x", "\0"):
+        assert "no such dataset" in said(do(curator, deployment, "evaluate", dataset=uid))
+    assert "say which dataset" in said(do(curator, deployment, "evaluate"))
+    made = do(curator, deployment, "evaluate", dataset=dataset.uid)
+    run = Evaluation.objects.get().run
+    assert made["Location"] == reverse("admin:datasets_run_change", args=[run.pk])
+    assert run.dataset == dataset
 
 
 def test_an_evaluation_is_shown_with_its_figures(curator: Client, project: Project, job: TrainingJob) -> None:

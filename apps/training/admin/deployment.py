@@ -19,12 +19,14 @@ from apps.accounts.tenant_admin import CURATORS, DaysFilter, VisibleFilter, mome
 from apps.core.errors import DomainError
 from apps.models.admin.page import PagesAdmin
 from apps.training import deployments
-from apps.training.admin.deployment_verbs import DeploymentVerbs, verbs_of
+from apps.training.admin.deployment_verbs import DeploymentVerbs, datasets_of, verbs_of
 from apps.training.admin.job_page import evaluations_of
 from apps.training.admin.texts import pairs_of
 from apps.training.deployed import is_whole_model
 from apps.training.deployment_progress import snapshot_of
 from apps.training.models import Checkpoint, Deployment
+
+DATASETS = 200  # to choose from
 
 
 class DeployForm(forms.Form):
@@ -151,6 +153,7 @@ class DeploymentAdmin(PagesAdmin):
             "parity": deployment.parity,
             "pairs": pairs_of(deployment.parity),
             "evaluations": evaluations_of([deployment.pk]),
+            "datasets": datasets_of(deployment)[:DATASETS],
             "going": deployment.status in Deployment.GOING,
             "verbs": verbs_of(deployment) if may_change else {},
         }

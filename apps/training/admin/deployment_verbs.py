@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import Conflict, DomainError
+from apps.datasets.models import Dataset
 from apps.training import deployments, evaluation
 from apps.training.models import Deployment
 
@@ -48,6 +50,11 @@ def verbs_of(deployment: Deployment) -> dict[str, bool]:
     }
 
 
+def datasets_of(deployment: Deployment) -> QuerySet[Dataset]:
+    """What base and tuned model can be asked, besides the job's own examples."""
+    return Dataset.objects.filter(project=deployment.project_id, versions__isnull=False).distinct().order_by("name")
+
+
 def _has_earlier(deployment: Deployment) -> bool:
     earlier = Deployment.objects.filter(project=deployment.project_id, name=deployment.name, pk__lt=deployment.pk)
     return earlier.filter(status=Deployment.Status.UNDEPLOYED).exists()
@@ -65,5 +72,9 @@ def _roll_back(_request: HttpRequest, deployment: Deployment) -> tuple[str, str]
 
 
 def _evaluate(request: HttpRequest, deployment: Deployment) -> tuple[str, str]:
-    made = evaluation.evaluate(deployment=deployment, created_by=signed_in(request))
-    return reverse("admin:datasets_run_change", args=[made.run_id]), "Base and tuned model answer the test examples."
+    uid = request.POST.get("dataset", "")
+    dataset = None if "\0" in uid else datasets_of(deployment).filter(uid=uid).first()
+    if uid and dataset is None:
+        raise DomainError("There is no such dataset in the project, or it has no examples yet.")
+    made = evaluation.evaluate(deployment=deployment, dataset=dataset, created_by=signed_in(request))
+    return reverse("admin:datasets_run_change", args=[made.run_id]), "Base and tuned model answer the same examples."
