@@ -95,6 +95,7 @@ ROUTES = {
     "POST fine_tuning/jobs/<uid:job_id>/cancel": "training.write",
     "POST fine_tuning/jobs/<uid:job_id>/pause": "training.write",
     "POST fine_tuning/jobs/<uid:job_id>/resume": "training.write",
+    "POST fine_tuning/jobs/<uid:job_id>/retry": "training.write",
     "GET fine_tuning/jobs/<uid:job_id>/events": "training.read",
     "GET fine_tuning/jobs/<uid:job_id>/progress": "training.read",
     "GET fine_tuning/jobs/<uid:job_id>/checkpoints": "training.read",

@@ -154,11 +154,11 @@ def resume_job(*, job: TrainingJob) -> bool:
     return True
 
 
-def retry_job(*, job: TrainingJob, created_by: User | None = None) -> TrainingJob:
+def retry_job(*, job: TrainingJob, created_by: User | None = None, api_key: ApiKey | None = None) -> TrainingJob:
     """A new job with the same settings and files. Raises `Conflict` while it goes on, `DomainError`."""
     if job.status not in RETRYABLE:
         raise Conflict(f"The job is {job.status}: only one that failed or was cancelled is tried again.")
-    return duplicate_job(job=job, created_by=created_by, retry_of=job)
+    return duplicate_job(job=job, created_by=created_by, retry_of=job, api_key=api_key)
 
 
 def duplicate_job(

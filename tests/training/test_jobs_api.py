@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import ApiKey, Project
 from apps.accounts.services import create_api_key
+from apps.batches.models import File
 from apps.models.models import Model
 from apps.training.models import TrainingJob
 from tests.batches.cast import expire
@@ -284,7 +285,14 @@ def test_it_rejects_a_bad_filter(api: APIClient, query: dict[str, str]) -> None:
 def test_a_stranger_sees_nothing(stranger: APIClient, project: Project, model: Model) -> None:
     uid = make_job(project, model).uid
     assert stranger.get(PATH).json()["data"] == []
-    for method, path in [("get", ""), ("post", "/cancel"), ("post", "/pause"), ("post", "/resume"), ("get", "/events")]:
+    for method, path in [
+        ("get", ""),
+        ("post", "/cancel"),
+        ("post", "/pause"),
+        ("post", "/resume"),
+        ("post", "/retry"),
+        ("get", "/events"),
+    ]:
         answer = getattr(stranger, method)(f"{PATH}/{uid}{path}")
         assert refused(answer, 404) == ("id", "fine_tuning_job_not_found")
 
@@ -313,6 +321,17 @@ def test_pause_and_resume(api: APIClient, project: Project, model: Model) -> Non
     resumed = api.post(f"{PATH}/{job.uid}/resume").json()
     assert (resumed["status"], resumed["paused"]) == ("queued", False)
     refused(api.post(f"{PATH}/{job.uid}/resume"), 409)
+
+
+def test_retry(api: APIClient, project: Project, model: Model) -> None:
+    job = make_job(project, model)
+    refused(api.post(f"{PATH}/{job.uid}/retry"), 409)
+    job.advance(TrainingJob.Status.FAILED)
+    again = api.post(f"{PATH}/{job.uid}/retry").json()
+    assert (again["retry_of"], again["status"]) == (job.uid, "validating_files")
+    assert TrainingJob.objects.get(uid=again["id"]).api_key is not None
+    File.objects.all().delete()
+    assert "was deleted" in api.post(f"{PATH}/{job.uid}/retry").json()["error"]["message"]
 
 
 def test_a_job_that_runs_says_that_it_shall_pause(api: APIClient, project: Project, model: Model) -> None:

@@ -166,17 +166,16 @@ class JobView(ProjectView):
 
 
 class JobVerbView(ProjectView):
-    """A change of a job's state: the service says whether it was possible."""
+    """A change of a job's state, or a new job from it: the service says whether it was possible."""
 
     required_scopes = {"POST": Scope.TRAINING_WRITE}
 
-    def change(self, job: TrainingJob) -> None:
+    def change(self, job: TrainingJob) -> TrainingJob:
         raise NotImplementedError
 
     def respond(self, job_id: str) -> Response:
         job = find(TrainingJob.objects.of(self.project).select_related("project"), job_id, "fine_tuning_job")
-        self.change(job)
-        return Response(shape(job))
+        return Response(shape(self.change(job)))
 
 
 class CancelJobView(JobVerbView):
@@ -185,11 +184,12 @@ class CancelJobView(JobVerbView):
         """Its checkpoints stay. One that runs ends within seconds."""
         return self.respond(job_id)
 
-    def change(self, job: TrainingJob) -> None:
+    def change(self, job: TrainingJob) -> TrainingJob:
         if not services.cancel_job(job=job):
             job.refresh_from_db()
             if job.status in (job.Status.SUCCEEDED, job.Status.FAILED):
                 raise Conflict(f"Cannot cancel a job with status '{job.status}'.")
+        return job
 
 
 class PauseJobView(JobVerbView):
@@ -198,9 +198,10 @@ class PauseJobView(JobVerbView):
         """It saves what it learned, and lets go of the device."""
         return self.respond(job_id)
 
-    def change(self, job: TrainingJob) -> None:
+    def change(self, job: TrainingJob) -> TrainingJob:
         if not services.pause_job(job=job):
             raise Conflict(f"Cannot pause a job with status '{job.status}', or one that is paused already.")
+        return job
 
 
 class ResumeJobView(JobVerbView):
@@ -209,6 +210,19 @@ class ResumeJobView(JobVerbView):
         """It goes on from its last checkpoint."""
         return self.respond(job_id)
 
-    def change(self, job: TrainingJob) -> None:
+    def change(self, job: TrainingJob) -> TrainingJob:
         if not services.resume_job(job=job):
             raise Conflict("Cannot resume this job: it is not paused.")
+        return job
+
+
+class RetryJobView(JobVerbView):
+    @extend_schema(
+        operation_id="retry_fine_tuning_job", request=None, responses=responses(JobSerializer, 400, 404, 409)
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        """A new job with the same settings and files, for one that failed or was cancelled."""
+        return self.respond(job_id)
+
+    def change(self, job: TrainingJob) -> TrainingJob:
+        return services.retry_job(job=job, created_by=self.key.created_by, api_key=self.key)

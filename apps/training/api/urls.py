@@ -10,7 +10,7 @@ from apps.training.api.deployments import (
     UndeployView,
 )
 from apps.training.api.history import CheckpointsView, JobEventsView, JobProgressView
-from apps.training.api.jobs import CancelJobView, JobsView, JobView, PauseJobView, ResumeJobView
+from apps.training.api.jobs import CancelJobView, JobsView, JobView, PauseJobView, ResumeJobView, RetryJobView
 from apps.training.api.packages import PackageView
 
 urlpatterns = [
@@ -19,6 +19,7 @@ urlpatterns = [
     path("fine_tuning/jobs/<uid:job_id>/cancel", CancelJobView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/pause", PauseJobView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/resume", ResumeJobView.as_view()),
+    path("fine_tuning/jobs/<uid:job_id>/retry", RetryJobView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/events", JobEventsView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/progress", JobProgressView.as_view()),
     path("fine_tuning/jobs/<uid:job_id>/checkpoints", CheckpointsView.as_view()),
