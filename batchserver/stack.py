@@ -122,7 +122,8 @@ def _celery(name: str, *options: str, env: dict[str, str] | None = None) -> Serv
     """A Celery worker. Prefork, since children die with the thread that started them."""
     common = ("-P", "prefork", "-n", f"{name}@%h", "--without-gossip", "--without-mingle", *_log_level())
     quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}  # it accepts no pickles
-    return _python(name, *CELERY, "worker", *common, *options, env={**quiet, **(env or {})})
+    quick = {"CELERY_SKIP_CHECKS": "1"}  # they load every page of the site; the web process runs them
+    return _python(name, *CELERY, "worker", *common, *options, env=quiet | quick | (env or {}))
 
 
 def _log_level() -> tuple[str, str]:

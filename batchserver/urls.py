@@ -13,6 +13,7 @@ from batchserver.health import api_root, healthz
 from batchserver.views import landing
 
 register_converter(UidConverter, "uid")
+admin.autodiscover()
 
 urlpatterns = [
     path("", landing, name="landing"),

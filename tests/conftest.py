@@ -2,44 +2,30 @@
 
 import os
 import resource
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-# Settings are read once, so the session's own state folder is named before anything loads them.
-VAR_DIR = Path(tempfile.mkdtemp(prefix="batchserver-test-"))
-VAR_DIR.chmod(0o711)  # as root, PostgreSQL runs as somebody else
-os.environ |= {"VAR_DIR": str(VAR_DIR), "DJANGO_SETTINGS_MODULE": "batchserver.settings"}
-os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody listens: no test asks the real hub
+import pytest
+from django.conf import settings
+from django.db import connection
+from rest_framework.test import APIClient
 
-import django  # noqa: E402
-import pytest  # noqa: E402
-
-django.setup()
-
-from django.conf import settings  # noqa: E402
-from django.db import connection  # noqa: E402
-from rest_framework.test import APIClient  # noqa: E402
-
-from apps.accounts.models import Project  # noqa: E402
-from apps.accounts.services import create_api_key, create_project  # noqa: E402
-from apps.models.models import Model  # noqa: E402
-from apps.models.services import register_model  # noqa: E402
-from batchserver import embedded, stack  # noqa: E402
-from batchserver.supervisor import running  # noqa: E402
+from apps.accounts.models import Project
+from apps.accounts.services import create_api_key, create_project
+from apps.models.models import Model
+from apps.models.services import register_model
+from batchserver import embedded, stack
+from batchserver.supervisor import running
+from tests.state import VAR_DIR
 
 
 def pytest_configure() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(VAR_DIR, ignore_errors=True)
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
 
 
 @pytest.fixture(scope="session")

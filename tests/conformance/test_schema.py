@@ -19,8 +19,8 @@ from tests.conformance.site import Site
 
 pytestmark = pytest.mark.live
 UNFINISHED = ["validating", "in_progress"]
-CASES = 2_000
-EXAMPLES = 115  # for each operation, in each of two phases
+CASES = 1_200
+EXAMPLES = 70  # for each operation, in each of two phases
 USED = {
     "path.batch_id": "batches",
     "path.file_id": "files",
