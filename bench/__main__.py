@@ -10,10 +10,11 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from bench import files, interactive, reviews, runner, scheduler, training, vllm  # noqa: E402
+from bench import datasets, files, interactive, reviews, runner, scheduler, training, vllm  # noqa: E402
 from bench.figures import report  # noqa: E402
 
 BENCHES = {
+    "datasets": datasets.run,
     "files": files.run,
     "interactive": interactive.run,
     "reviews": reviews.run,
