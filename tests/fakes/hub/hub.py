@@ -269,8 +269,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def send_bytes(self, folder: Path, name: str, file: str, content: bytes, start: int) -> None:
         at = start
         try:
-            while at < len(content) and not self.is_gone():
-                behaviour = Repo(folder).behaviour
+            while at < len(content):
+                behaviour = Repo(folder).behaviour  # read first: it may change as soon as who asked is gone
+                if self.is_gone():
+                    return
                 limits = [behaviour.get("hold_at"), self.server.drops.get((name, file), behaviour.get("drop_at"))]
                 end = min(at + PIECE, len(content), *(limit for limit in limits if limit is not None and limit >= at))
                 if end == at and end == behaviour.get("hold_at"):
