@@ -57,6 +57,15 @@ def test_it_works(dataset: Dataset, keeper: Keeper) -> None:
     assert (event.data, event.project) == ({"id": job.uid}, dataset.project)
 
 
+def test_plans_know_of_many_new_rows_at_once(dataset: Dataset, project: Project, keeper: Keeper) -> None:
+    """An export right after an import joined all with all: 6,000 rows took minutes."""
+    many = [(f"Question {number}?", "Yes.") for number in range(importing.MANY_ROWS)]
+    run(dataset, keeper, rows(many))
+    run(other := services.create_dataset(project=project, name="other"), keeper, rows(many))
+    plan = json.loads(Example.objects.filter(dataset=other).explain(format="json"))
+    assert plan[0]["Plan"]["Plan Rows"] > importing.MANY_ROWS / 2
+
+
 def test_more_rows_make_a_new_version(dataset: Dataset, keeper: Keeper) -> None:
     run(dataset, keeper, rows(PAIRS))
     run(dataset, keeper, rows([("Capital of Mali?", "Bamako")]))

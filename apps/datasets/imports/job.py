@@ -28,6 +28,7 @@ from apps.events.services import announce
 
 TOPIC = "import"
 LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
+MANY_ROWS = 1_000  # that the planner should know of at once: autovacuum tells it within a minute
 CHUNK_ROWS, CHUNK_BYTES = 2_000, 8 * 1024**2  # that are copied at once; a chunk is held in memory
 
 COPY = (
@@ -128,6 +129,9 @@ def _columns(made: Draft, dataset_id: int, number: int, version: int) -> tuple[A
 
 def _finish(work: Work[Import], number: int, added: int, flaws: Flaws, size: int) -> None:
     job = work.job
+    if added >= MANY_ROWS:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE datasets_example")  # till then plans expect one row, and join all with all
     with transaction.atomic():
         made = versions.make(
             dataset=job.dataset, number=number, added=added, replace=job.replace,
