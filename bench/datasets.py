@@ -11,7 +11,7 @@ from bench.site import Site, peak_memory
 RUNS = 3
 ROWS = 100_000
 FORMATS = ("chat", "huggingface")
-PROMPT = "Row {number}: " + "what is it that everybody knows and nobody says? " * 8  # 79 MB in all
+PROMPT = "Row {number}: " + "what is it that everybody knows and nobody says? " * 8  # 78 MB in all, with the answers
 ANSWER = "Row {number}: " + "that the emperor has no clothes. " * 10
 
 

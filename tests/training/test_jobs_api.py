@@ -285,14 +285,8 @@ def test_it_rejects_a_bad_filter(api: APIClient, query: dict[str, str]) -> None:
 def test_a_stranger_sees_nothing(stranger: APIClient, project: Project, model: Model) -> None:
     uid = make_job(project, model).uid
     assert stranger.get(PATH).json()["data"] == []
-    for method, path in [
-        ("get", ""),
-        ("post", "/cancel"),
-        ("post", "/pause"),
-        ("post", "/resume"),
-        ("post", "/retry"),
-        ("get", "/events"),
-    ]:
+    verbs = [("post", f"/{verb}") for verb in ("cancel", "pause", "resume", "retry")]
+    for method, path in [("get", ""), ("get", "/events"), *verbs]:
         answer = getattr(stranger, method)(f"{PATH}/{uid}{path}")
         assert refused(answer, 404) == ("id", "fine_tuning_job_not_found")
 
