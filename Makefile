@@ -24,6 +24,9 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 T ?=
 B ?=
 
+# Tests that start real processes run beside those that do not: each half waits where the other computes.
+REAL := live or engine or browser
+
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
@@ -40,7 +43,14 @@ doctor: $(SERVER)  ## Check this machine and the site, with a cure for what is w
 	@$(MANAGE) doctor
 
 test: setup $(DEV) $(TRAINER)  ## Run every test, or those under T=path
+ifeq ($(T),)
+	@mkdir -p var/log; $(PYTHON) -m pytest -m "not soak and not ($(REAL))" >var/log/test-rest.log 2>&1 & rest=$$!; \
+	  trap "kill $$rest 2>/dev/null || true" EXIT; \
+	  failed=0; $(PYTHON) -m pytest -m "not soak and ($(REAL))" || failed=1; \
+	  wait $$rest || failed=1; cat var/log/test-rest.log; exit $$failed
+else
 	@$(PYTHON) -m pytest -m "not soak" $(T)
+endif
 
 soak: setup $(DEV) $(TRAINER)  ## Run the long fault tests
 	@$(PYTHON) -m pytest -m soak --timeout=0 $(T)

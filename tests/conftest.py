@@ -20,12 +20,19 @@ from batchserver import embedded, stack
 from batchserver.supervisor import running
 from tests.state import VAR_DIR
 
+MEASURED = ("faults", "stack")
+
 
 def pytest_configure() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last those that measure how long things take: the other half of the suite has ended by then."""
+    items.sort(key=lambda item: item.path.parent.name in MEASURED)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,9 @@ class Web:
         self.process = subprocess.Popen(command, env={**env, **ports}, cwd=settings.BASE_DIR)
         self._await()
 
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
     def _await(self) -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -61,9 +64,12 @@ class Web:
         connection.close()
         return answer
 
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     @property
     def peak(self) -> int:
-        """The most memory that it ever held, in bytes."""
+        """The most memory that it held since `forget_peak`, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -74,12 +80,22 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[list[Web]]:
+    started: list[Web] = []
+    yield started
+    for web in started:
+        web.process.kill()
+        web.process.wait()
+
+
 @pytest.fixture
-def web(process_env: dict[str, str]) -> Iterator[Web]:
-    web = Web(process_env)
-    yield web
-    web.process.kill()
-    web.process.wait()
+def web(process_env: dict[str, str], started: list[Web]) -> Web:
+    """One for all tests, unless one of them stopped it."""
+    if not started or not started[-1].runs():
+        started.append(Web(process_env))
+    started[-1].forget_peak()
+    return started[-1]
 
 
 def form(size: int) -> Iterator[bytes]:

@@ -115,7 +115,11 @@ def test_it_gives_a_stopped_worker_s_work_away_at_once(site: Site) -> None:
     assert assert_sound(site, batch, tag="term", lines=8_000, slots=2) == 0
 
 
-@pytest.mark.parametrize("within_a_transaction", [False, True], ids=["anywhere", "within a transaction"])
+@pytest.mark.parametrize(
+    "within_a_transaction",
+    [pytest.param(False, marks=pytest.mark.soak), True],
+    ids=["anywhere", "within a transaction"],
+)
 def test_it_fences_a_worker_that_was_frozen(site: Site, within_a_transaction: bool) -> None:
     """For two lives of a lease: the other worker takes its shards and ends the batch; its late answers are refused."""
     tag = f"frozen{within_a_transaction:d}"

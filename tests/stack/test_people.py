@@ -11,7 +11,7 @@ from tests.faults.site import Site, prompts
 from tests.stack.live import LiveStack
 
 pytestmark = pytest.mark.live
-WAIT = 30  # seconds that a request may wait for its model
+WAIT = 20  # seconds that a request may wait for its model
 SECOND = """
 from pathlib import Path
 from apps.models.services import register_model
@@ -61,7 +61,7 @@ def test_a_model_is_loaded_for_who_asks(site: Site) -> None:
 
 
 def test_people_are_answered_while_a_batch_of_another_model_runs(site: Site) -> None:
-    batch = site.submit(prompts("busy", 40_000))
+    batch = site.submit(prompts("busy", 24_000))
     site.wait_for(batch, ["in_progress"], done=2_000)
     answer, seconds = ask(site, "second")
     assert answer
@@ -74,7 +74,7 @@ def test_people_are_answered_while_a_batch_of_another_model_runs(site: Site) -> 
         " WHERE b.uid = %s AND NOT r.failed",
         batch,
     )
-    assert lines == distinct == 40_000
+    assert lines == distinct == 24_000
 
 
 def test_people_are_answered_beside_a_batch_of_the_same_model(site: Site) -> None:

@@ -20,7 +20,7 @@ BACK_SECONDS = 3  # half a second on an idle machine
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    with LiveStack(tmp_path_factory.mktemp("site"), env={"GPU_SLOTS": "cpu"}) as live:
+    with LiveStack(tmp_path_factory.mktemp("site"), env={"GPU_SLOTS": "cpu"}, fresh=True) as live:
         yield live
 
 
