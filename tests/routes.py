@@ -104,6 +104,7 @@ ROUTES = {
     "GET deployments/<uid:deployment_id>": "training.read",
     "GET deployments/<uid:deployment_id>/package": "training.read",
     "GET deployments/<uid:deployment_id>/progress": "training.read",
+    "GET deployments/<uid:deployment_id>/evaluations": "training.read",
     "POST deployments/<uid:deployment_id>/undeploy": "training.write",
     "POST deployments/<uid:deployment_id>/rollback": "training.write",
     "POST deployments/<uid:deployment_id>/evaluate": "training.write",

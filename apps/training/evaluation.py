@@ -1,5 +1,7 @@
 """Base against tuned: a run of the workbench in which both answer the same examples, and what came out of it."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -8,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from apps.core.errors import Conflict, DomainError
-from apps.datasets.models import Dataset, Judge, Run, Split, Version
+from apps.datasets.models import Dataset, Judge, Split, Version
 from apps.datasets.runs import judging
 from apps.datasets.runs import services as runs
 from apps.models.models import Model
@@ -20,7 +22,7 @@ NAME_CHARACTERS = 80  # of the deployment's, in the run's
 
 # Exact: the answer is the reference, or says it in other case and spacing. Judged: the latest score of each answer.
 _SCORES = r"""
-SELECT c.label, c.answered, c.failed, count(a.id) FILTER (WHERE e.reference <> ''),
+SELECT c.run_id, c.label, c.answered, c.failed, count(a.id) FILTER (WHERE e.reference <> ''),
     count(a.id) FILTER (WHERE e.reference <> ''
         AND lower(btrim(regexp_replace(a.text, '\s+', ' ', 'g')))
             = lower(btrim(regexp_replace(e.reference, '\s+', ' ', 'g')))),
@@ -31,7 +33,7 @@ LEFT JOIN datasets_example e ON e.id = a.example_id
 LEFT JOIN LATERAL (
     SELECT score FROM datasets_judgement WHERE answer_id = a.id ORDER BY judge_id DESC LIMIT 1
 ) j ON true
-WHERE c.run_id = %s GROUP BY c.id ORDER BY c.position
+WHERE c.run_id = ANY(%s) GROUP BY c.id ORDER BY c.position
 """
 
 
@@ -48,6 +50,13 @@ class Score:
     """Answers that are the expected one, whatever their case and spacing."""
     judged: float | None
     """The mean of the judge's scores, 1 to 5; None before one scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    evaluation: Evaluation
+    scores: list[Score]
+    """The base's and the tuned model's."""
 
 
 def evaluate(
@@ -91,11 +100,14 @@ def judge(*, evaluation: Evaluation, model: Model, rubric: str, created_by: User
     return judging.start_judge(run=evaluation.run, model=model, rubric=rubric, created_by=created_by)
 
 
-def scores(run: Run) -> list[Score]:
-    """The base's and the tuned model's, so far, in one query."""
+def results(evaluations: Sequence[Evaluation]) -> list[Result]:
+    """What came out so far, in one query."""
+    scores: dict[int, list[Score]] = defaultdict(list)
     with connection.cursor() as cursor:
-        cursor.execute(_SCORES, [run.pk])
-        return [_score(*row) for row in cursor.fetchall()]
+        cursor.execute(_SCORES, [[each.run_id for each in evaluations]])
+        for run_id, *row in cursor.fetchall():
+            scores[run_id].append(_score(*row))
+    return [Result(each, scores[each.run_id]) for each in evaluations]
 
 
 def _score(model: str, answered: int, failed: int, references: int, exact: int, judged: Decimal | None) -> Score:

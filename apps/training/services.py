@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import ApiKey, Project
 from apps.batches.models import File
+from apps.batches.services import check_metadata
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.models import Export
@@ -60,6 +61,7 @@ def create_job(  # noqa: PLR0913 - a choice each
         raise DomainError(f"method is one of {', '.join(TrainingJob.Method.values)}.", param="method")
     if technique not in TrainingJob.Technique.values:
         raise DomainError(f"technique is one of {', '.join(TrainingJob.Technique.values)}.", param="technique")
+    check_metadata(metadata)
     with transaction.atomic():
         job = TrainingJob.objects.create(
             project=project,

@@ -130,6 +130,26 @@ def test_evaluate(api: APIClient, project: Project, checkpoint: Checkpoint) -> N
     assert api.get(f"/v1/runs/{run.uid}").status_code == 200
 
 
+def test_evaluations_are_listed_with_their_scores(api: APIClient, project: Project, checkpoint: Checkpoint) -> None:
+    deployment, version = served(checkpoint), make_version(project)
+    path = f"{PATH}/{deployment.uid}"
+    made = [
+        api.post(f"{path}/evaluate", {"dataset": version.dataset.uid}, format="json").json()["id"] for _ in range(3)
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        first = api.get(f"{path}/evaluations?limit=2").json()
+    assert ([each["id"] for each in first["data"]], first["has_more"]) == ([made[2], made[1]], True)
+    rest = api.get(f"{path}/evaluations?after={made[1]}").json()
+    assert [each["id"] for each in rest["data"]] == [made[0]]
+    assert first["data"][0]["examples"] == version.examples
+    base, tuned = first["data"][0]["scores"]
+    assert (base["model"], tuned["model"]) == ("base", deployment.name)
+    assert (tuned["answered"], tuned["exact"], tuned["judged"]) == (0, 0, None)
+    with CaptureQueriesContext(connection) as fewer:
+        api.get(f"{path}/evaluations?limit=1")
+    assert len(queries) == len(fewer)
+
+
 @pytest.mark.parametrize(
     ("form", "param"),
     [({}, "dataset"), ({"dataset": "dataset_none"}, "dataset"), ({"split": "x"}, "split"), ({"part": "all"}, "part")],
@@ -160,7 +180,8 @@ def test_a_stranger_sees_nothing(stranger: APIClient, checkpoint: Checkpoint) ->
     assert refused(deploy(stranger, checkpoint.job), 404)[1] == "fine_tuning_job_not_found"
     assert stranger.get(PATH).json()["data"] == []
     assert stranger.get(f"{PATH}/{deployment.uid}").status_code == 404
-    assert stranger.get(f"{PATH}/{deployment.uid}/progress").status_code == 404
+    for noun in ("progress", "evaluations"):
+        assert stranger.get(f"{PATH}/{deployment.uid}/{noun}").status_code == 404
     for verb in ("undeploy", "rollback", "evaluate"):
         assert stranger.post(f"{PATH}/{deployment.uid}/{verb}").status_code == 404
     deployment.refresh_from_db()

@@ -13,7 +13,7 @@ from apps.core.errors import Conflict, DomainError
 from apps.datasets.models import Answer, Example, Export, Judgement, Run
 from apps.models.models import Model
 from apps.training import evaluation
-from apps.training.evaluation import evaluate, scores
+from apps.training.evaluation import evaluate, results
 from apps.training.lineage import lineage
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from tests.datasets.cast import make_version
@@ -79,7 +79,7 @@ def test_it_counts_who_is_right(project: Project, base: Model, export: Export) -
     for answer, score in zip(Answer.objects.filter(column__run=made.run).order_by("pk"), (1, 2, 5, 5), strict=True):
         Judgement.objects.create(judge=judge, answer=answer, score=score)
     with CaptureQueriesContext(connection) as queries:
-        first, second = scores(made.run)
+        first, second = results([made])[0].scores
     assert len(queries) == 1
     assert (first.model, first.answered, first.references, first.exact, first.judged) == ("base", 2, 2, 0, 1.5)
     assert (second.model, second.answered, second.references, second.exact, second.judged) == ("tuned", 2, 2, 2, 5.0)
@@ -87,7 +87,7 @@ def test_it_counts_who_is_right(project: Project, base: Model, export: Export) -
 
 def test_before_anybody_answered_there_are_no_scores(project: Project, base: Model, export: Export) -> None:
     made = evaluate(deployment=served(learned(project, base, export)))
-    assert [(score.answered, score.exact, score.judged) for score in scores(made.run)] == [(0, 0, None)] * 2
+    assert [(score.answered, score.exact, score.judged) for score in results([made])[0].scores] == [(0, 0, None)] * 2
     with pytest.raises(DomainError, match="There is no answer to judge yet"):
         evaluation.judge(evaluation=made, model=base, rubric="Is it right?")
 

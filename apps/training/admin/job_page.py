@@ -11,9 +11,10 @@ from django.core.paginator import Paginator
 from django.urls import reverse
 
 from apps.datasets.admin.view import whole_number
-from apps.training import evaluation, progress
+from apps.training import progress
 from apps.training.admin.option_fields import DESCRIPTIONS
 from apps.training.curves import curves_of
+from apps.training.evaluation import Result, results
 from apps.training.lineage import lineage
 from apps.training.models import Checkpoint, Deployment, Evaluation, TrainingJob
 from apps.training.options import Options
@@ -105,10 +106,10 @@ def deployments_of(job: TrainingJob) -> list[Deployment]:
     return list(rows[:DEPLOYMENTS])
 
 
-def evaluations_of(deployments: list[int]) -> list[tuple[Evaluation, list[evaluation.Score]]]:
+def evaluations_of(deployments: list[int]) -> list[Result]:
     """The latest of these deployments, each with how base and tuned did."""
     rows = Evaluation.objects.filter(deployment__in=deployments).select_related("run__dataset")
-    return [(row, evaluation.scores(row.run)) for row in rows[:EVALUATIONS]]
+    return results(list(rows[:EVALUATIONS]))
 
 
 def lineage_of(job: TrainingJob) -> dict[str, Any]:

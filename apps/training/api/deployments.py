@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from django.db.models import F
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -22,7 +23,7 @@ from apps.core.errors import Conflict
 from apps.datasets.models import Dataset, Member, Split
 from apps.events import sse
 from apps.training import deployments, evaluation
-from apps.training.models import Checkpoint, Deployment, Evaluation, TrainingJob
+from apps.training.models import Checkpoint, Deployment, TrainingJob
 
 
 class NewDeploymentSerializer(serializers.Serializer[Any]):
@@ -58,17 +59,33 @@ class DeploymentSerializer(serializers.Serializer[Deployment]):
     parity = serializers.DictField(help_text="The prompts that were asked, and what each model said.")
 
 
-class EvaluationSerializer(serializers.Serializer[Evaluation]):
+class ScoreSerializer(serializers.Serializer[evaluation.Score]):
+    model = serializers.CharField()
+    answered = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    references = serializers.IntegerField(help_text="Of the answered examples, those with an expected answer.")
+    exact = serializers.IntegerField(help_text="Answers that are the expected one, but for case and spacing.")
+    judged = serializers.FloatField(allow_null=True, help_text="The mean of the judge's scores, 1 to 5.")
+
+
+class EvaluationSerializer(serializers.Serializer[evaluation.Result]):
     """The run has the answers: `/v1/runs/{run}`."""
 
+    id = serializers.CharField(source="evaluation.run.uid", help_text="The run's.")
     object = ConstantField("deployment.evaluation")
-    created_at = UnixField()
-    deployment = serializers.CharField(source="deployment.uid")
-    run = serializers.CharField(source="run.uid")
+    created_at = UnixField(source="evaluation.created_at")
+    deployment = serializers.CharField(source="evaluation.deployment.uid")
+    run = serializers.CharField(source="evaluation.run.uid")
+    examples = serializers.IntegerField(source="evaluation.run.items_total")
+    scores = ScoreSerializer(many=True, help_text="The base's and the tuned model's, so far.")
 
 
 class DeploymentQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
     status = serializers.ChoiceField(Deployment.Status.values, required=False)
+
+
+class EvaluationQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
+    """Pages go on after an evaluation's id."""
 
 
 DEPLOYMENT = responses(DeploymentSerializer, 400, 404, 409, 413, 415)
@@ -209,6 +226,22 @@ class EvaluateView(OneDeploymentView):
         )
 
 
+class EvaluationsView(OneDeploymentView):
+    required_scopes = {"GET": Scope.TRAINING_READ}
+
+    @extend_schema(
+        operation_id="list_deployment_evaluations",
+        parameters=[EvaluationQuery],
+        responses=responses(list_of(EvaluationSerializer), 400, 404),
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        """How base and tuned model did on the same examples, each time that they were asked."""
+        query = validated_query(EvaluationQuery, request)
+        rows = self.deployment(deployment_id).evaluations.select_related("deployment", "run")
+        found, has_more = page(rows.annotate(uid=F("run__uid")), query)
+        return Response(list_object(EvaluationSerializer, evaluation.results(found), has_more=has_more))
+
+
 def _evaluate(key: ApiKey, deployment: Deployment, values: dict[str, Any]) -> dict[str, Any]:
     datasets = Dataset.objects.of(key.project)
     splits = Split.objects.filter(version__dataset__in=datasets).select_related("version__dataset")
@@ -219,7 +252,8 @@ def _evaluate(key: ApiKey, deployment: Deployment, values: dict[str, Any]) -> di
         part=values["part"],
         created_by=key.created_by,
     )
-    return dict(EvaluationSerializer(made).data)
+    (result,) = evaluation.results([made])
+    return dict(EvaluationSerializer(result).data)
 
 
 def _named(rows: Any, uid: str | None, noun: str) -> Any:

@@ -92,7 +92,6 @@ def _metadata(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _create(key: ApiKey, values: dict[str, Any]) -> dict[str, Any]:
-    check_metadata(values.get("metadata"))
     if values.get("integrations"):
         message = "No integrations are offered: leave them out, and follow the job by its events and its page."
         raise ApiError(400, message, "unsupported", "integrations")

@@ -6,6 +6,7 @@ from apps.training.api.deployments import (
     DeploymentView,
     DeployView,
     EvaluateView,
+    EvaluationsView,
     RollbackView,
     UndeployView,
 )
@@ -31,4 +32,5 @@ urlpatterns = [
     path("deployments/<uid:deployment_id>/undeploy", UndeployView.as_view()),
     path("deployments/<uid:deployment_id>/rollback", RollbackView.as_view()),
     path("deployments/<uid:deployment_id>/evaluate", EvaluateView.as_view()),
+    path("deployments/<uid:deployment_id>/evaluations", EvaluationsView.as_view()),
 ]
