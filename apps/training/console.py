@@ -19,8 +19,9 @@ from apps.datasets.exports import console as exports
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
 from apps.events.console import follow
-from apps.training import deployments, services
-from apps.training.deployment_progress import COLUMNS
+from apps.training import services
+from apps.training.deployments import services as deployments
+from apps.training.deployments.progress import COLUMNS
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
 SHOWN = 3  # prompts of a comparison

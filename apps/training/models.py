@@ -251,7 +251,7 @@ class Deployment(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     message = models.TextField(blank=True)
     parity: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
-    """See apps.training.parity: the prompts and what each said."""
+    """See apps.training.deployments.parity: the prompts and what each said."""
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True, blank=True)

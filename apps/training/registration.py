@@ -3,14 +3,15 @@
 from apps.core import duties
 from apps.events import progress
 from apps.models import claims, jobs, removal
-from apps.training import deployed, deployments
-from apps.training.deployment_progress import DeploymentTopic
-from apps.training.placing import place_next
+from apps.training.deployments import files as deployed
+from apps.training.deployments import services as deployments
+from apps.training.deployments.placing import place_next
+from apps.training.deployments.progress import DeploymentTopic
+from apps.training.deployments.proving import ParityKind, settle_deployments
+from apps.training.files.validation import purge_prepared, validate_next
 from apps.training.progress import TrainingTopic
-from apps.training.proving import ParityKind, settle_deployments
 from apps.training.services import TOPIC
 from apps.training.uses import uses_of
-from apps.training.validation import purge_prepared, validate_next
 from apps.training.work import TrainingKind, go_on_where_there_is_room
 
 

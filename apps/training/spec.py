@@ -21,7 +21,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """The base model's folder."""
     train_file: str
-    """JSON lines as `apps.training.rows` writes them."""
+    """JSON lines as `apps.training.files.rows` writes them."""
     valid_file: str = ""
     folder: str
     """Where checkpoints go, `checkpoint-STEP` each; what is sealed there is gone on from."""

@@ -1,4 +1,4 @@
-"""Drives the trainer's child. See `apps.training.worker` for the other side, `apps.training.spec` for the words.
+"""Drives the trainer's child. See `apps.training.child.worker` for the other side, `apps.training.spec` for the words.
 
 Not in charge of: who may use the device, what becomes of the job, and starting again after a crash.
 """
@@ -45,7 +45,8 @@ class Trainer:
         self._on_news = on_news
         self._lines: deque[str] = deque(maxlen=TAIL_LINES)
         self._process = ManagedProcess(
-            [str(python), "-m", "apps.training.worker", str(self._order)], name=f"trainer of {Path(spec.folder).name}",
+            [str(python), "-m", "apps.training.child.worker", str(self._order)],
+            name=f"trainer of {Path(spec.folder).name}",
             env=environment(spec, os.environ), cwd=cwd, log=log, on_line=self._take,
         )  # fmt: skip
 

@@ -15,9 +15,10 @@ from apps.models.models import Model
 from apps.models.removal import remove_unused_files
 from apps.models.services import register_model
 from apps.models.worker import GpuWorker
-from apps.training import checkpoints, placing
+from apps.training import checkpoints
+from apps.training.deployments import placing
+from apps.training.deployments.proving import settle_deployments
 from apps.training.models import Checkpoint, Deployment, TrainingJob
-from apps.training.proving import settle_deployments
 from tests.fakes.hostile.folders import tiny_adapter, tiny_model, write_files
 from tests.training.cast import make_file, make_job
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from transformers import AutoTokenizer
 
-from apps.training.examples import Counts, read
-from apps.training.failures import Refused
+from apps.training.child.examples import Counts, read
+from apps.training.child.failures import Refused
 from apps.training.options import parse
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.training.course import Course
+from apps.training.child.course import Course
 
 
 def course(*losses: float) -> Course:

@@ -16,10 +16,10 @@ from apps.models import jobs
 from apps.models.models import Model
 from apps.models.services import delete_model, delete_preview
 from apps.models.worker import GpuWorker
-from apps.training.deployed import folder_of
-from apps.training.deployments import deploy, roll_back, undeploy
+from apps.training.deployments.files import folder_of
+from apps.training.deployments.proving import ParityKind, settle_deployments
+from apps.training.deployments.services import deploy, roll_back, undeploy
 from apps.training.models import Checkpoint, Deployment
-from apps.training.proving import ParityKind, settle_deployments
 from tests.batches.cast import make_running
 from tests.fakes.hostile.folders import tiny_adapter
 from tests.models.engines import api_server, eventually

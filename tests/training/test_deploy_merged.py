@@ -7,9 +7,9 @@ import pytest
 
 from apps.accounts.models import Project
 from apps.models.models import Model
-from apps.training import placing
-from apps.training.deployed import folder_of
-from apps.training.deployments import deploy, undeploy
+from apps.training.deployments import placing
+from apps.training.deployments.files import folder_of
+from apps.training.deployments.services import deploy, undeploy
 from apps.training.models import Checkpoint, Deployment
 from tests.models.test_worker import keeper, kind, stop
 from tests.training.deploying import Workers, folders, make_checkpoint

@@ -14,10 +14,10 @@ from apps.models.models import Model
 from apps.models.services import register_model
 from apps.models.slots import Slot
 from apps.models.worker import GpuWorker
-from apps.training.deployments import deploy
-from apps.training.merging import merge
+from apps.training.deployments.merging import merge
+from apps.training.deployments.proving import ParityKind
+from apps.training.deployments.services import deploy
 from apps.training.models import Checkpoint, Deployment, TrainingJob
-from apps.training.proving import ParityKind
 from apps.training.spec import MergeOrder, News, Saved
 from apps.training.trainer import Trainer
 from apps.training.work import spec_of

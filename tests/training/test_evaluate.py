@@ -12,8 +12,8 @@ from apps.accounts.models import Project
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.models import Answer, Example, Export, Judgement, Run
 from apps.models.models import Model
-from apps.training import evaluation
-from apps.training.evaluation import evaluate, results
+from apps.training.deployments import evaluation
+from apps.training.deployments.evaluation import evaluate, results
 from apps.training.lineage import lineage
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from tests.datasets.cast import make_version

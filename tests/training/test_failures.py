@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from apps.training.failures import bad_data, explain
+from apps.training.child.failures import bad_data, explain
 from apps.training.options import parse
 from apps.training.spec import TrainingSpec
 

@@ -20,8 +20,8 @@ from apps.core.errors import DomainError
 from apps.models import manifest
 from apps.models.models import Model
 from apps.models.services import save_hub_token
-from apps.training import packages
-from apps.training.deployed import folder_of, served_form
+from apps.training.deployments import packages
+from apps.training.deployments.files import folder_of, served_form
 from apps.training.models import Checkpoint, Deployment
 from tests.fakes.hostile.folders import tiny_adapter, tiny_model, write_files
 from tests.models.hubs import RunningHub, running_hub

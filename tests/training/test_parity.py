@@ -1,6 +1,6 @@
 """The judgement alone."""
 
-from apps.training.parity import judge, similarity
+from apps.training.deployments.parity import judge, similarity
 
 PROMPTS = ["a", "b", "c", "d"]
 BASE = ["I do not know.", "It is four.", "Paris", "No idea at all."]

@@ -8,8 +8,8 @@ from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.batches.services import delete_file
 from apps.models.models import Model
+from apps.training.deployments.prompts import COUNT, USUAL, prompts_of
 from apps.training.models import TrainingJob
-from apps.training.prompts import COUNT, USUAL, prompts_of
 from tests.training.cast import example, make_file, make_job, preference
 
 pytestmark = pytest.mark.django_db(transaction=True)

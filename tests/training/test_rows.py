@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from apps.training.reading import MAX_ERRORS, Limits, Reader
-from apps.training.rows import BadRow, check
+from apps.training.files.reading import MAX_ERRORS, Limits, Reader
+from apps.training.files.rows import BadRow, check
 from apps.training.spec import Method
 
 USER = {"role": "user", "content": "What is the capital of Peru?"}

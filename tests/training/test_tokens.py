@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from apps.training import tokens
-from apps.training.tokens import Count, count_tokens
+from apps.training.files import tokens
+from apps.training.files.tokens import Count, count_tokens
 from tests.training.tiny import DEMO_MODEL, chat, pair, write_rows
 
 CHAT = chat("What is the capital of Peru?", "It is Lima.")

@@ -46,7 +46,7 @@ def test_it_works(python: Path, tmp_path: Path) -> None:
     assert trainer.wait(10) == trainer.poll() == 3
     assert heard == [Saved(step=2, folder="f", digest="d", bytes=5)]
     assert trainer.tail() == [
-        f"asked -m apps.training.worker {tmp_path}/job/spec.json",
+        f"asked -m apps.training.child.worker {tmp_path}/job/spec.json",
         f"cwd {settings.BASE_DIR}",
         "half a line",
         '{"event":"saved","step":"two"}',

@@ -16,11 +16,11 @@ from apps.events.models import Event
 from apps.models.models import Device, Model
 from apps.models.services import register_model
 from apps.models.slots import Slot
-from apps.training import preparing, validation
 from apps.training.estimates import parameters_of
+from apps.training.files import preparing, validation
+from apps.training.files.validation import CREW, purge_prepared, validate_next
 from apps.training.models import TrainingJob
 from apps.training.services import cancel_job, pause_job, resume_job
-from apps.training.validation import CREW, purge_prepared, validate_next
 from tests.training.cast import example, make_file, make_job, preference
 from tests.training.tiny import DEMO_MODEL
 

@@ -71,7 +71,7 @@ def make_deployment(
 
 
 def parity(*, merged: bool = False, passed: bool = True) -> dict[str, Any]:
-    """As `apps.training.proving` leaves it."""
+    """As `apps.training.deployments.proving` leaves it."""
     tuned = TUNED if passed else BASE
     changed = 2 if passed else 0
     return {

@@ -18,12 +18,12 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from apps.accounts.tenant_admin import CURATORS, DaysFilter, VisibleFilter, moment, projects_where, signed_in
 from apps.core.errors import DomainError
 from apps.models.admin.page import PagesAdmin
-from apps.training import deployments
 from apps.training.admin.deployment_verbs import DeploymentVerbs, datasets_of, verbs_of
 from apps.training.admin.job_page import evaluations_of
 from apps.training.admin.texts import pairs_of
-from apps.training.deployed import is_whole_model
-from apps.training.deployment_progress import snapshot_of
+from apps.training.deployments import services as deployments
+from apps.training.deployments.files import is_whole_model
+from apps.training.deployments.progress import snapshot_of
 from apps.training.models import Checkpoint, Deployment
 
 DATASETS = 200  # to choose from

@@ -12,7 +12,8 @@ from django.urls import reverse
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.models import Dataset
-from apps.training import deployments, evaluation
+from apps.training.deployments import evaluation
+from apps.training.deployments import services as deployments
 from apps.training.models import Deployment
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from apps.datasets.admin.view import whole_number
 from apps.training import progress
 from apps.training.admin.option_fields import DESCRIPTIONS
 from apps.training.curves import curves_of
-from apps.training.evaluation import Result, results
+from apps.training.deployments.evaluation import Result, results
 from apps.training.lineage import lineage
 from apps.training.models import Checkpoint, Deployment, Evaluation, TrainingJob
 from apps.training.options import Options

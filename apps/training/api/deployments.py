@@ -22,7 +22,8 @@ from apps.core.api.views import find
 from apps.core.errors import Conflict
 from apps.datasets.models import Dataset, Member, Split
 from apps.events import sse
-from apps.training import deployments, evaluation
+from apps.training.deployments import evaluation
+from apps.training.deployments import services as deployments
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
 

@@ -11,7 +11,7 @@ from apps.accounts.models import Scope
 from apps.core.api.schema import responses
 from apps.core.api.streaming import respond, stream
 from apps.core.api.views import find
-from apps.training import packages
+from apps.training.deployments import packages
 from apps.training.models import Deployment
 
 

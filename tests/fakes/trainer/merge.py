@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from apps.training.merge import tell
+from apps.training.child.merge import tell
 from apps.training.spec import Failed, Merged, MergeOrder
 
 INSTRUCTIONS = "fake_merge.json"

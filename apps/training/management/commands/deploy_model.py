@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.core.errors import DomainError
 from apps.training import console
-from apps.training.deployments import deploy
+from apps.training.deployments.services import deploy
 from apps.training.models import Deployment
 
 

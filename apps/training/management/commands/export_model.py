@@ -6,9 +6,9 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from apps.core.errors import DomainError
-from apps.training import packages
 from apps.training.console import find_checkpoint, find_deployment, find_job
-from apps.training.packages import Package
+from apps.training.deployments import packages
+from apps.training.deployments.packages import Package
 
 
 class Command(BaseCommand):

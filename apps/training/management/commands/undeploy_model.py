@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.core.errors import DomainError
 from apps.training.console import find_deployment
-from apps.training.deployments import roll_back, undeploy
+from apps.training.deployments.services import roll_back, undeploy
 
 
 class Command(BaseCommand):

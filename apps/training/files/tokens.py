@@ -24,7 +24,14 @@ class Count:
 
 def count_tokens(path: Path, *, model: Path, rows: int) -> Count:
     """Of `rows` rows, by the model's own tokenizer; by the file's size where that cannot be had."""
-    command = [str(settings.TRAINER_PYTHON), "-m", "apps.training.token_counter", str(model), str(path), str(SECONDS)]
+    command = [
+        str(settings.TRAINER_PYTHON),
+        "-m",
+        "apps.training.child.token_counter",
+        str(model),
+        str(path),
+        str(SECONDS),
+    ]
     try:
         done = subprocess.run(
             command, cwd=settings.BASE_DIR, env=_environment(), capture_output=True, text=True, check=True,

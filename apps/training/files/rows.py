@@ -8,10 +8,10 @@ models can render. A checked row has one shape whatever was written: texts in pa
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from apps.training.json_lines import BadRow, check_keys, json_object, kind
-from apps.training.messages import checked, checked_all
+from apps.training.files.json_lines import BadRow, check_keys, json_object, kind
+from apps.training.files.messages import checked, checked_all
+from apps.training.files.tool_calls import check_parallel, tools_of
 from apps.training.spec import Method
-from apps.training.tool_calls import check_parallel, tools_of
 
 __all__ = ["BadRow", "Row", "Shape", "check", "shape_of"]
 

@@ -1,4 +1,4 @@
-"""Runs the child that merges an adapter into its base (`apps.training.merge`), and sees to it that it ends."""
+"""Runs the child that merges an adapter into its base (`apps.training.child.merge`), and sees to it that it ends."""
 
 import os
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class _Child:
     def __init__(self, order: MergeOrder, log: Path) -> None:
         self.news: Merged | Failed | None = None
         self._process = ManagedProcess(
-            [str(settings.TRAINER_PYTHON), "-m", "apps.training.merge"], name=f"merge into {order.folder}",
+            [str(settings.TRAINER_PYTHON), "-m", "apps.training.child.merge"], name=f"merge into {order.folder}",
             env=public(os.environ) | SWITCHES, cwd=settings.BASE_DIR, log=log, on_line=self._hear,
             stdin=encode(order),
         )  # fmt: skip

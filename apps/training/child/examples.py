@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from apps.training.failures import bad_data, unsupported
+from apps.training.child.failures import bad_data, unsupported
 from apps.training.options import Options
 from apps.training.spec import Method
 

@@ -16,10 +16,10 @@ from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
 from apps.training.estimates import needs_of
+from apps.training.files.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
+from apps.training.files.tokens import Count, count_tokens
 from apps.training.models import JobEvent, TrainingJob
-from apps.training.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
 from apps.training.services import TOPIC, note
-from apps.training.tokens import Count, count_tokens
 
 PAUSE = 60.0  # seconds between two looks for files that nobody needs
 NO_SPACE = "There is no space left for its prepared files: free some. It goes on by itself."

@@ -15,8 +15,8 @@ import torch
 from transformers import TrainerCallback
 
 from apps.training import checkpoints
-from apps.training.course import Course
-from apps.training.failures import disk_full, diverged
+from apps.training.child.course import Course
+from apps.training.child.failures import disk_full, diverged
 from apps.training.spec import Evaluated, News, Saved, Started, Stepped, TrainingSpec
 
 ABOUT = 10  # evaluations and saves in all, where nothing else was chosen

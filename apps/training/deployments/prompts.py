@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from apps.batches.models import File
+from apps.training.files.reading import Limits, Reader
 from apps.training.models import TrainingJob
-from apps.training.reading import Limits, Reader
 
 COUNT = 8
 ROWS = 500  # that are looked at

@@ -4,7 +4,7 @@ from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
 from apps.events import progress
-from apps.training.deployed import is_whole_model
+from apps.training.deployments.files import is_whole_model
 from apps.training.models import Deployment
 
 COLUMNS = ("base", "adapter", "merged")

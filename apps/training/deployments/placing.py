@@ -23,10 +23,12 @@ from apps.models.admission.files import is_wanted
 from apps.models.errand import Failed, Refused
 from apps.models.models import Model
 from apps.models.sources import INCOMING
-from apps.training import checkpoints, deployments, merging
-from apps.training.deployed import Form, folder_of, is_whole_model
+from apps.training import checkpoints
+from apps.training.deployments import merging
+from apps.training.deployments import services as deployments
+from apps.training.deployments.files import Form, folder_of, is_whole_model
+from apps.training.deployments.prompts import prompts_of
 from apps.training.models import Deployment
-from apps.training.prompts import prompts_of
 from apps.training.spec import MergeOrder
 
 LOOK_SECONDS = 0.5  # between two looks at the row

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from apps.training.json_lines import BadRow
+from apps.training.files.json_lines import BadRow
 
 MAX_TOOLS = 128
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

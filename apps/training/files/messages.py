@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.training.json_lines import BadRow, check_keys, kind
-from apps.training.tool_calls import calls_of, check_name
+from apps.training.files.json_lines import BadRow, check_keys, kind
+from apps.training.files.tool_calls import calls_of, check_name
 
 OF_MESSAGES = {"role", "content", "name", "weight", "tool_calls", "tool_call_id"}
 NO_TEXT = ("image_url", "input_image", "input_audio", "audio", "file", "refusal")

@@ -1,6 +1,6 @@
 """The trainer's child: one order in, lines of news out, checkpoints beside.
 
-    python -m apps.training.worker SPEC.json
+    python -m apps.training.child.worker SPEC.json
 
 It may be killed at any moment, and started again with the same order: it goes on from the last sealed checkpoint, with
 the same curve as if nothing had happened. SIGTERM: it ends its step, saves, and exits with 0; while it loads, at once.
@@ -16,12 +16,13 @@ from typing import Any
 
 import msgspec
 
-from apps.training import checkpoints, examples
-from apps.training.backends import choose
-from apps.training.course import Course
-from apps.training.examples import Counts
-from apps.training.failures import explain
-from apps.training.learner import Learner, TrainingBackend, arguments, packs
+from apps.training import checkpoints
+from apps.training.child import examples
+from apps.training.child.backends import choose
+from apps.training.child.course import Course
+from apps.training.child.examples import Counts
+from apps.training.child.failures import explain
+from apps.training.child.learner import Learner, TrainingBackend, arguments, packs
 from apps.training.spec import Ended, News, Saved, Started, TrainingSpec, encode
 
 STATE = "trainer_state.json"  # Transformers'
@@ -88,7 +89,7 @@ def already_ended(last: Path, spec: TrainingSpec) -> Ended | None:
 
 def _learn(spec: TrainingSpec, say: Say, backend: TrainingBackend, last: Path | None) -> Ended:
     learner = backend.load(spec)
-    from apps.training.reporter import Reporter, StoppedInEvaluation  # noqa: PLC0415 - it needs what is loaded now
+    from apps.training.child.reporter import Reporter, StoppedInEvaluation  # noqa: PLC0415 - it needs what is loaded now
 
     counts, valid = Counts(), Counts()
     train_rows = prepare(spec, learner, Path(spec.train_file), counts, pack=packs(spec))

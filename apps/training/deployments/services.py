@@ -14,7 +14,7 @@ from apps.events.services import announce
 from apps.models import manifest
 from apps.models.models import Model
 from apps.models.services import check_name, delete_model
-from apps.training.deployed import Form, folder_of, is_whole_model, served_form, was_served
+from apps.training.deployments.files import Form, folder_of, is_whole_model, served_form, was_served
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from apps.training.services import note
 

@@ -20,10 +20,10 @@ from apps.datasets.exports.services import REPOSITORY
 from apps.models.admission.files import is_wanted
 from apps.models.engine_command import public
 from apps.training import checkpoints
-from apps.training.card import card_of
-from apps.training.deployed import folder_of, served_form
+from apps.training.deployments.card import card_of
+from apps.training.deployments.files import folder_of, served_form
+from apps.training.deployments.placing import OF_TRAINING
 from apps.training.models import Checkpoint, Deployment
-from apps.training.placing import OF_TRAINING
 
 BLOCK = 256 * 1024  # bytes
 CARD = "README.md"

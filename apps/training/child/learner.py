@@ -38,7 +38,7 @@ class TrainingBackend(Protocol):
 
 
 def arguments(spec: TrainingSpec) -> dict[str, Any]:
-    """What the trainer is configured with. When to evaluate and save is left to `apps.training.reporter`."""
+    """What the trainer is configured with. When to evaluate and save is left to `apps.training.child.reporter`."""
     options = spec.options
     return {
         "output_dir": spec.folder,

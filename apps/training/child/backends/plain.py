@@ -4,13 +4,13 @@ import importlib.metadata
 import importlib.util
 from typing import Any
 
-from apps.training.failures import unsupported
-from apps.training.learner import Learner, cpu_has_bf16
+from apps.training.child.failures import unsupported
+from apps.training.child.learner import Learner, cpu_has_bf16
 from apps.training.spec import Backend, TrainingSpec
 
 
 class Plain:
-    """See `apps.training.learner.TrainingBackend`."""
+    """See `apps.training.child.learner.TrainingBackend`."""
 
     name: Backend = "plain"
 

@@ -3,12 +3,12 @@
 import importlib.metadata
 import importlib.util
 
-from apps.training.learner import Learner
+from apps.training.child.learner import Learner
 from apps.training.spec import Backend, TrainingSpec
 
 
 class Unsloth:
-    """See `apps.training.learner.TrainingBackend`."""
+    """See `apps.training.child.learner.TrainingBackend`."""
 
     name: Backend = "unsloth"
 

@@ -3,10 +3,10 @@
 Read by the trainer's child only. A backend imports its libraries when it is used: Unsloth changes the others.
 """
 
-from apps.training.backends.plain import Plain
-from apps.training.backends.unsloth import Unsloth
-from apps.training.failures import unsupported
-from apps.training.learner import TrainingBackend
+from apps.training.child.backends.plain import Plain
+from apps.training.child.backends.unsloth import Unsloth
+from apps.training.child.failures import unsupported
+from apps.training.child.learner import TrainingBackend
 from apps.training.spec import TrainingSpec
 
 BACKENDS: dict[str, TrainingBackend] = {"unsloth": Unsloth(), "plain": Plain()}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from apps.training.json_lines import check_mark, too_long
-from apps.training.rows import BadRow, Row, Shape, check, shape_of
+from apps.training.files.json_lines import check_mark, too_long
+from apps.training.files.rows import BadRow, Row, Shape, check, shape_of
 from apps.training.spec import Method
 
 MAX_ERRORS = 100

@@ -1,4 +1,6 @@
-"""The child that counts the tokens of a prepared file: `python -m apps.training.token_counter FOLDER FILE SECONDS`.
+"""The child that counts the tokens of a prepared file.
+
+    python -m apps.training.child.token_counter FOLDER FILE SECONDS
 
 It runs in the trainer's interpreter, which has `tokenizers`. A model's tokenizer and chat template are programs of
 strangers: here, and not in a server, there are limits on memory and time. One line of JSON comes out: how many rows

@@ -21,11 +21,11 @@ from apps.models.engine import UnixHTTPConnection
 from apps.models.engine_spec import adapters_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
-from apps.training import deployments
-from apps.training.deployed import is_whole_model
+from apps.training.deployments import services as deployments
+from apps.training.deployments.files import is_whole_model
+from apps.training.deployments.parity import Report, judge
+from apps.training.deployments.prompts import Prompt
 from apps.training.models import Deployment
-from apps.training.parity import Report, judge
-from apps.training.prompts import Prompt
 
 PRIORITY = 100  # before batches, as the first prompt of an install
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room

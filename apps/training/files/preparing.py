@@ -18,9 +18,9 @@ import msgspec
 from django.conf import settings
 
 from apps.batches.models import File
+from apps.training.files.reading import MAX_ERRORS, Limits, LineError, Reader
 from apps.training.models import TrainingJob
 from apps.training.options import Options, parse
-from apps.training.reading import MAX_ERRORS, Limits, LineError, Reader
 
 TRAIN, VALID = "train.jsonl", "valid.jsonl"
 DRAFTS = "preparing."

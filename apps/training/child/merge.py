@@ -1,6 +1,6 @@
 """The child process that makes one model of a base and an adapter: one order on its standard input.
 
-    python -m apps.training.merge
+    python -m apps.training.child.merge
 
 It runs in TRAINER_PYTHON, on the CPU. Weights are added in 32 bits and saved in the base's 16. What an engine sees of
 the base besides its weights (configuration, tokenizer, chat template) is copied as it is. It may be killed at any
