@@ -113,7 +113,7 @@ endif
 
 $(MODEL): | $(ENGINE)
 	@echo "Preparing the demo model ..."
-	@TQDM_DISABLE=1 $(ENGINE_VENV)/bin/python -m apps.models.demo_model $@
+	@TQDM_DISABLE=1 $(ENGINE_VENV)/bin/python -m apps.models.installs.demo_model $@
 
 # An interpreter of its own in folder $(1), from the first Python on this machine that is new enough.
 define make_venv

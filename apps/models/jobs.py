@@ -6,7 +6,7 @@ from typing import Protocol
 
 from apps.core.leases import Keeper
 from apps.core.process import ProcessGroup
-from apps.models.engine import Engine
+from apps.models.engines.engine import Engine
 from apps.models.slots import Slot
 
 

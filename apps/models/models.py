@@ -43,7 +43,7 @@ class Model(models.Model):
     license = models.CharField(max_length=100, blank=True)
     owned_by = models.CharField(max_length=100, default="local")
     engine_settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
-        default=dict, blank=True, help_text="How its engine is started; see apps.models.engine_settings."
+        default=dict, blank=True, help_text="How its engine is started; see apps.models.engines.settings."
     )
     sample_prompts: models.JSONField[list[str], list[str]] = models.JSONField(default=list, blank=True)
     broken_until = models.DateTimeField(
@@ -331,7 +331,9 @@ class Benchmark(models.Model):
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     device_name = models.CharField(max_length=100, blank=True)
     engine_settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
-    sweep: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(help_text="See apps.models.benchmark.")
+    sweep: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        help_text="See apps.models.benchmarks.services."
+    )
     levels: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list)
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     message = models.TextField(blank=True)

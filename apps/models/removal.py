@@ -16,8 +16,8 @@ from django.db.models.functions import Now
 
 from apps.core import leases
 from apps.models import claims
+from apps.models.installs.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 from apps.models.models import Benchmark, Engine, Install, Model
-from apps.models.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 
 KEEP_FAILED = timedelta(days=7)  # what was fetched for an install that failed, for its next try
 

@@ -13,8 +13,9 @@ from apps.accounts.models import Project
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.events import progress
-from apps.models import engine_settings as settings_of_engines
-from apps.models import removal, sources
+from apps.models import removal
+from apps.models.engines import settings as settings_of_engines
+from apps.models.installs import sources
 from apps.models.models import Device, HubToken, Install, Model
 from apps.models.removal import Preview
 from apps.models.slots import Slot

@@ -12,10 +12,10 @@ from django.utils import timezone
 from apps.core import leases
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
-from apps.models.deaths import Deaths, broken_models
-from apps.models.engine import CanaryDiffers, Engine, EngineFailed
-from apps.models.engine_spec import adapters_of, log_path, window
-from apps.models.fleet import Fleet, weight_bytes
+from apps.models.engines.deaths import Deaths, broken_models
+from apps.models.engines.engine import CanaryDiffers, Engine, EngineFailed
+from apps.models.engines.fleet import Fleet, weight_bytes
+from apps.models.engines.spec import adapters_of, log_path, window
 from apps.models.jobs import Job
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow

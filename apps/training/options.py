@@ -1,4 +1,4 @@
-"""What may be set for a training: an allow-list, as `apps.models.engine_settings` is for engines.
+"""What may be set for a training: an allow-list, as `apps.models.engines.settings` is for engines.
 
 Django-free: the trainer's child reads its order with this module too. Names are those of Transformers, PEFT and TRL.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from apps.core.process import ManagedProcess, ProcessGroup
-from apps.models.engine_command import public
+from apps.models.engines.command import public
 from apps.training.spec import News, TrainingSpec, decode_news, encode
 
 MARK = '{"event":'  # how a line of news begins

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from apps.core.process import ProcessGroup
-from apps.models.engine import Engine, EngineSpec
+from apps.models.engines.engine import Engine, EngineSpec
 from apps.models.slots import Slot
 from tests.stack.live import REPOSITORY
 

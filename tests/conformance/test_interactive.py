@@ -11,7 +11,7 @@ import openai
 import pytest
 from django.conf import settings
 
-from apps.models.engine import UnixHTTPConnection
+from apps.models.engines.engine import UnixHTTPConnection
 from batchserver.embedded import run_dir
 from tests.stack.live import LiveStack
 

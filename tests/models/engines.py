@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.core import guard
-from apps.models.engine import Engine, UnixHTTPConnection
+from apps.models.engines.engine import Engine, UnixHTTPConnection
 
 NO_ORPHAN_SECONDS = 10
 

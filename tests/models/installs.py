@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.core import guard, leases
-from apps.models import install as duty
+from apps.models.installs import duty
 from apps.models.models import Install
 from tests.fakes.hostile.folders import safetensors, tiny_model, write_files
 
@@ -52,7 +52,7 @@ def control_worker() -> Iterator[ControlWorker]:
 def children(of: int = 0) -> list[int]:
     """The processes that download now, for us or for process `of`."""
     family = {pid: _command(pid) for pid in guard.family(of or os.getpid())}
-    return [pid for pid, line in family.items() if b"apps.models.download" in line and b"guard.py" not in line]
+    return [pid for pid, line in family.items() if b"apps.models.installs.download" in line and b"guard.py" not in line]
 
 
 def folder(repo: str, commit: str) -> Path:

@@ -16,7 +16,8 @@ from django.db import connection
 from apps.accounts.models import Project
 from apps.core import leases
 from apps.core.errors import DomainError
-from apps.models.benchmark import (
+from apps.models.benchmarks.run import BenchmarkKind
+from apps.models.benchmarks.services import (
     BenchmarkTopic,
     cancel_benchmark,
     compare,
@@ -24,7 +25,6 @@ from apps.models.benchmark import (
     settle_cancelled,
     start_benchmark,
 )
-from apps.models.benchmark_run import BenchmarkKind
 from apps.models.models import Benchmark, Device, Engine, Model
 from apps.models.slots import Slot
 from tests.batches.lender import Lender

@@ -10,9 +10,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from apps.core import leases
-from apps.models.benchmark import start_benchmark
-from apps.models.benchmark_console import comparison_table, levels_table
-from apps.models.benchmark_run import BenchmarkKind
+from apps.models.benchmarks.console import comparison_table, levels_table
+from apps.models.benchmarks.run import BenchmarkKind
+from apps.models.benchmarks.services import start_benchmark
 from apps.models.models import Benchmark, Model
 from tests.batches.lender import Lender
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apps.models import deaths
-from apps.models.deaths import close_breaker
+from apps.models.engines import deaths
+from apps.models.engines.deaths import close_breaker
 from apps.models.models import Engine as EngineRow
 from apps.models.models import EngineDeath, Model
 from apps.models.worker import GpuWorker

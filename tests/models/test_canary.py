@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from apps.models.canary import Canary, read, request
+from apps.models.engines.canary import Canary, read, request
 
 SONG = Canary((" five", ","), (-0.01, -0.2))
 

@@ -9,10 +9,10 @@ from django.db.models import QuerySet
 
 from apps.core import leases
 from apps.models import claims
-from apps.models.boot import settle_boots
-from apps.models.engine import Engine
-from apps.models.engine_command import environment
-from apps.models.engine_spec import spec_for
+from apps.models.engines.command import environment
+from apps.models.engines.engine import Engine
+from apps.models.engines.spec import spec_for
+from apps.models.installs.boot import settle_boots
 from apps.models.models import Model
 from apps.models.removal import remove_unused_files
 from apps.models.services import delete_preview, register_model

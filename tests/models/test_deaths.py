@@ -1,6 +1,6 @@
 import pytest
 
-from apps.models.deaths import Deaths
+from apps.models.engines.deaths import Deaths
 from apps.models.models import Device, Model
 
 pytestmark = pytest.mark.django_db

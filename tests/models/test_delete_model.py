@@ -10,7 +10,8 @@ from rest_framework.test import APIClient
 from apps.accounts.models import Project
 from apps.batches.models import Batch
 from apps.core.errors import Conflict
-from apps.models import removal, sources
+from apps.models import removal
+from apps.models.installs import sources
 from apps.models.models import Benchmark, Device, Engine, Install, Model
 from apps.models.removal import remove_unused_files
 from apps.models.services import (

@@ -32,7 +32,7 @@ def test_it_works_after_a_killed_start_and_beside_another(db: None, models_dir: 
     half = models_dir / f".{NAME}.incoming"
     half.mkdir(parents=True)
     (half / "model.safetensors").write_text("half")
-    command = [settings.ENGINE_PYTHON, "-m", "apps.models.demo_model", folder]
+    command = [settings.ENGINE_PYTHON, "-m", "apps.models.installs.demo_model", folder]
     with subprocess.Popen(command, cwd=settings.BASE_DIR) as other:
         assert "Converting" in install()
     assert other.returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apps.models.engine import Adapter, AdapterRefused, CanaryDiffers, Engine, EngineFailed, EngineSpec
+from apps.models.engines.engine import Adapter, AdapterRefused, CanaryDiffers, Engine, EngineFailed, EngineSpec
 from tests.models import engines
 from tests.models.engines import NO_ORPHAN_SECONDS, all_gone, eventually
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.models.engine_command import Adapter, EngineSpec, command, environment
-from apps.models.engine_settings import EngineSettings
+from apps.models.engines.command import Adapter, EngineSpec, command, environment
+from apps.models.engines.settings import EngineSettings
 
 SECRETS = {
     "DATABASE_URL": "postgres://x",

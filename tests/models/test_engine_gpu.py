@@ -9,9 +9,9 @@ import pynvml
 import pytest
 
 from apps.models.admission.safetensors import read_tensors
-from apps.models.engine import Engine
-from apps.models.engine_settings import EngineSettings
-from apps.models.fit import estimate, loaded_bytes
+from apps.models.engines.engine import Engine
+from apps.models.engines.settings import EngineSettings
+from apps.models.installs.fit import estimate, loaded_bytes
 from apps.models.slots import detect
 from tests.models.engines import ask, cached_tokens, family
 from tests.models.test_engine_real import MODEL, READY_SECONDS, make_spec, write_adapter

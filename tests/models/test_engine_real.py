@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from apps.models.engine import Adapter, Engine, EngineSpec
-from apps.models.engine_command import command
-from apps.models.engine_settings import EngineSettings
-from apps.models.fit import estimate
+from apps.models.engines.command import command
+from apps.models.engines.engine import Adapter, Engine, EngineSpec
+from apps.models.engines.settings import EngineSettings
+from apps.models.installs.fit import estimate
 from tests.models import engines
 from tests.models.engines import all_gone, ask, cached_tokens, eventually
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from apps.models.engine_settings import FIELDS, EngineSettings, SettingsRefused, describe, parse
+from apps.models.engines.settings import FIELDS, EngineSettings, SettingsRefused, describe, parse
 
 
 def test_it_works() -> None:

@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings
 
 from apps.models.admission.safetensors import read_tensors
-from apps.models.fit import Verdict, estimate, fit, loaded_bytes
+from apps.models.installs.fit import Verdict, estimate, fit, loaded_bytes
 
 GIB = 2**30
 LLAMA_8B: dict[str, Any] = {

@@ -16,9 +16,10 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.core import leases
-from apps.models import costs, demand, fleet, jobs, orders, worker
+from apps.models import costs, demand, jobs, worker
 from apps.models.demand import InteractiveKind, ask_for
-from apps.models.engine import Engine
+from apps.models.engines import fleet, orders
+from apps.models.engines.engine import Engine
 from apps.models.models import Device, EngineDeath, Model
 from apps.models.models import Engine as EngineRow
 from apps.models.plan import Verb

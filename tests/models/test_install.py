@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import Project
-from apps.models.errand import File, Refused
+from apps.models.installs.errand import File, Refused
+from apps.models.installs.preflight import check_disk
 from apps.models.models import Device, HubToken, Install, Model
-from apps.models.preflight import check_disk
 from apps.models.services import cancel_install, retry_install, save_hub_token, start_install
 from tests.fakes.hostile.folders import tiny_adapter, tiny_model, write_files
 from tests.models.engines import eventually
@@ -108,7 +108,7 @@ def test_it_rejects_what_is_not_there(hub: RunningHub, control: ControlWorker, s
 def test_a_hub_that_is_away_is_asked_again_and_then_named(
     hub: RunningHub, control: ControlWorker, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apps.models.errand.PAUSES", (0, 0, 0))
+    monkeypatch.setattr("apps.models.installs.errand.PAUSES", (0, 0, 0))
     settings.HF_ENDPOINT = "http://127.0.0.1:9"
     new = control.drive(install())
     assert new.status == "failed"

@@ -11,8 +11,8 @@ from rest_framework.test import APIClient
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.events.progress import authorize
+from apps.models.installs.progress import InstallTopic
 from apps.models.models import Install, Model
-from apps.models.progress import InstallTopic
 from apps.models.services import start_install
 
 SOURCE = {"source": "acme/tiny"}

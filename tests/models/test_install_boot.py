@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from apps.events.models import Event
-from apps.models import boot, canary, jobs
-from apps.models.boot import BootKind, settle_boots
+from apps.models import jobs
+from apps.models.engines import canary
+from apps.models.installs import boot
+from apps.models.installs.boot import BootKind, settle_boots
 from apps.models.models import Install, Model
 from apps.models.services import cancel_install, retry_install, start_install
 from apps.models.worker import GpuWorker

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.accounts.models import Project
-from apps.models.install_console import wait_for
+from apps.models.installs.console import wait_for
 from apps.models.models import HubToken, Install, Model
 
 pytestmark = pytest.mark.django_db(transaction=True)

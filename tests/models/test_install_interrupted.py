@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from apps.models import errand
+from apps.models.installs import errand
 from apps.models.models import Install, Model
 from apps.models.services import start_install
 from tests.fakes.hostile.folders import safetensors, tiny_model

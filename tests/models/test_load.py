@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.models.load import Figures, Interrupted, Load, measure, percentiles
+from apps.models.benchmarks.load import Figures, Interrupted, Load, measure, percentiles
 from tests.batches.lender import Lender
 
 LATENCY, TOKEN = 0.05, 0.02  # seconds

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.models import manifest
+from apps.models.installs import manifest
 
 KEY = "k"
 

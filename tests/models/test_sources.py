@@ -1,6 +1,6 @@
 import pytest
 
-from apps.models.sources import BadSource, Source, parse
+from apps.models.installs.sources import BadSource, Source, parse
 
 HUB = "https://huggingface.co"
 MIRROR = "http://mirror.example:8080/hf"

@@ -18,7 +18,7 @@ from apps.batches.models import Batch, Request, Result
 from apps.core import leases
 from apps.models import costs, jobs, plan
 from apps.models.demand import ask_for, withdraw
-from apps.models.engine import Engine, UnixHTTPConnection
+from apps.models.engines.engine import Engine, UnixHTTPConnection
 from apps.models.jobs import Job
 from apps.models.models import Demand, Device, Model
 from apps.models.models import Engine as EngineRow

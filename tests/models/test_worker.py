@@ -13,8 +13,9 @@ from django.utils import timezone
 
 from apps.core import guard, leases
 from apps.core.drain import Flag
-from apps.models import costs, deaths, fleet, jobs, worker
-from apps.models.engine import Engine
+from apps.models import costs, jobs, worker
+from apps.models.engines import deaths, fleet
+from apps.models.engines.engine import Engine
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.accounts.models import Project
 from apps.core import leases
-from apps.models.boot import settle_boots
+from apps.models.installs.boot import settle_boots
 from apps.models.models import Model
 from apps.models.removal import remove_unused_files
 from apps.models.services import register_model

@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
-from apps.models import manifest
+from apps.models.installs import manifest
 from apps.models.models import Model
 from apps.models.services import save_hub_token
 from apps.training.deployments import packages

@@ -17,7 +17,7 @@ from apps.core.process import ManagedProcess
 from apps.datasets.exports.push import Order
 from apps.datasets.jobs import Work
 from apps.datasets.models import Export
-from apps.models.errand import environment
+from apps.models.installs.errand import environment
 from apps.models.models import HubToken
 
 LONGEST = 3600.0  # seconds

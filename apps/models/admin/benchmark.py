@@ -18,8 +18,8 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from apps.accounts.models import Project
 from apps.accounts.tenant_admin import VisibleFilter, moment, projects_where, signed_in
 from apps.core.errors import DomainError
-from apps.models import benchmark as benchmarks
 from apps.models.admin.page import PagesAdmin
+from apps.models.benchmarks import services as benchmarks
 from apps.models.models import Benchmark, Model
 
 CHARTS = (

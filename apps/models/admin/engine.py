@@ -10,8 +10,8 @@ from unfold.decorators import display
 
 from apps.accounts.models import Project
 from apps.accounts.tenant_admin import TenantAdmin, VisibleFilter, moment, signed_in
+from apps.models.engines.orders import order_engine
 from apps.models.models import Engine, EngineDeath
-from apps.models.orders import order_engine
 
 LABELS = {
     Engine.State.STOPPED: "default",

@@ -21,8 +21,8 @@ from apps.accounts.tenant_admin import VisibleFilter, moment, projects_where, si
 from apps.core.errors import DomainError
 from apps.models import services
 from apps.models.admin.page import PagesAdmin
+from apps.models.installs.progress import snapshot_of
 from apps.models.models import Install, Model
-from apps.models.progress import snapshot_of
 
 STEPS = {
     Install.Status.RESOLVING: "Look up",

@@ -22,12 +22,13 @@ from apps.accounts.models import Project
 from apps.accounts.tenant_admin import VisibleFilter, moment, projects_where, signed_in
 from apps.core.errors import DomainError
 from apps.core.owner import owner
-from apps.models import benchmark as benchmarks
-from apps.models import demand, engine_settings, services
+from apps.models import demand, services
 from apps.models.admin.benchmark import CHARTS
 from apps.models.admin.page import PagesAdmin
 from apps.models.admin.playground import Playground
-from apps.models.deaths import close_breaker
+from apps.models.benchmarks import services as benchmarks
+from apps.models.engines import settings as engine_settings
+from apps.models.engines.deaths import close_breaker
 from apps.models.models import Benchmark, Device, Engine, EngineDeath, Model, Usage
 from apps.models.services import register_model
 from apps.models.slots import Slot

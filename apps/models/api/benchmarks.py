@@ -16,7 +16,7 @@ from apps.core.api.pagination import list_object, page, page_query, validated_qu
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
-from apps.models import benchmark as benchmarks
+from apps.models.benchmarks import services as benchmarks
 from apps.models.models import Benchmark, Model
 
 

@@ -20,8 +20,8 @@ from apps.core.api.views import find
 from apps.core.errors import Conflict
 from apps.events import sse
 from apps.models import services
+from apps.models.installs.progress import TOPIC
 from apps.models.models import Install, Model
-from apps.models.progress import TOPIC
 
 
 class NewInstallSerializer(serializers.Serializer[Any]):

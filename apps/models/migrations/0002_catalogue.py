@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
             model_name="model",
             name="engine_settings",
             field=models.JSONField(
-                blank=True, default=dict, help_text="How its engine is started; see apps.models.engine_settings."
+                blank=True, default=dict, help_text="How its engine is started; see apps.models.engines.settings."
             ),
         ),
         migrations.RunPython(keep_context_lengths, migrations.RunPython.noop),
@@ -99,7 +99,7 @@ class Migration(migrations.Migration):
                 ("revision", models.CharField(blank=True, max_length=40)),
                 ("device_name", models.CharField(blank=True, max_length=100)),
                 ("engine_settings", models.JSONField(default=dict)),
-                ("sweep", models.JSONField(help_text="See apps.models.benchmark.")),
+                ("sweep", models.JSONField(help_text="See apps.models.benchmarks.services.")),
                 ("levels", models.JSONField(default=list)),
                 (
                     "status",

@@ -9,8 +9,8 @@ from django.conf import settings
 
 from apps.core.errors import Stopped
 from apps.core.process import ManagedProcess
-from apps.models.engine_command import public
-from apps.models.errand import Failed as MergeFailed
+from apps.models.engines.command import public
+from apps.models.installs.errand import Failed as MergeFailed
 from apps.training.models import Deployment
 from apps.training.spec import Failed, Merged, MergeOrder, encode
 

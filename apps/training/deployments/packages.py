@@ -18,7 +18,7 @@ from apps.datasets.exports.push import Order
 from apps.datasets.exports.pushing import send, token_of
 from apps.datasets.exports.services import REPOSITORY
 from apps.models.admission.files import is_wanted
-from apps.models.engine_command import public
+from apps.models.engines.command import public
 from apps.training import checkpoints
 from apps.training.deployments.card import card_of
 from apps.training.deployments.files import folder_of, served_form

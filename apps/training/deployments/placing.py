@@ -18,11 +18,11 @@ from apps.core import leases
 from apps.core.crew import Crew
 from apps.core.drain import STOP
 from apps.core.errors import Stopped
-from apps.models import errand
 from apps.models.admission.files import is_wanted
-from apps.models.errand import Failed, Refused
+from apps.models.installs import errand
+from apps.models.installs.errand import Failed, Refused
+from apps.models.installs.sources import INCOMING
 from apps.models.models import Model
-from apps.models.sources import INCOMING
 from apps.training import checkpoints
 from apps.training.deployments import merging
 from apps.training.deployments import services as deployments

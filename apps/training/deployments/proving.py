@@ -17,8 +17,8 @@ from django.db.models import QuerySet
 
 from apps.core import leases
 from apps.events import progress
-from apps.models.engine import UnixHTTPConnection
-from apps.models.engine_spec import adapters_of
+from apps.models.engines.engine import UnixHTTPConnection
+from apps.models.engines.spec import adapters_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
 from apps.training.deployments import services as deployments

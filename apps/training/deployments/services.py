@@ -11,7 +11,7 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.events import progress
 from apps.events.services import announce
-from apps.models import manifest
+from apps.models.installs import manifest
 from apps.models.models import Model
 from apps.models.services import check_name, delete_model
 from apps.training.deployments.files import Form, folder_of, is_whole_model, served_form, was_served

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from apps.core.owner import owner
-from apps.models.engine import EngineFailed
+from apps.models.engines.engine import EngineFailed
 from apps.models.models import Demand, Device, Engine, EngineDeath, Model
 from tests.batches.lender import Lender
 from tests.models.gateway.cast import CHAT, Asking, chat, eventually, in_database, parsed, show_engine

@@ -5,8 +5,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from apps.core.errors import DomainError
-from apps.models.benchmark import CONCURRENCIES, start_benchmark
-from apps.models.benchmark_console import comparison_table, wait_for
+from apps.models.benchmarks.console import comparison_table, wait_for
+from apps.models.benchmarks.services import CONCURRENCIES, start_benchmark
 from apps.models.console import find_model
 from apps.models.models import Benchmark, Model
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from apps.core.errors import Conflict
 from apps.models.console import find_model
-from apps.models.install_console import preview_table
+from apps.models.installs.console import preview_table
 from apps.models.services import delete_model, delete_preview
 
 

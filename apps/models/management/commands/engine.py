@@ -8,10 +8,10 @@ from django.db.models import Prefetch
 from rich.console import Console
 
 from apps.models.console import engines_table, find_model, follow, live_devices, wait_until_served
-from apps.models.deaths import broken_models, close_breaker
-from apps.models.engine_spec import log_path
+from apps.models.engines.deaths import broken_models, close_breaker
+from apps.models.engines.orders import order_engine
+from apps.models.engines.spec import log_path
 from apps.models.models import Device, Engine, Model
-from apps.models.orders import order_engine
 from apps.models.slots import Slot
 
 OBEY_SECONDS = 60.0  # for an order, behind the last requests of a batch

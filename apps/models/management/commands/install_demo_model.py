@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.models.engine_command import public
-from apps.models.install_console import wait_for
+from apps.models.engines.command import public
+from apps.models.installs.console import wait_for
 from apps.models.models import Install, Model
 from apps.models.services import start_install
 
@@ -46,7 +46,10 @@ def convert(folder: Path) -> None:
     python: Path = settings.ENGINE_PYTHON
     try:
         subprocess.run(
-            [python, "-m", "apps.models.demo_model", folder], cwd=settings.BASE_DIR, env=public(os.environ), check=True
+            [python, "-m", "apps.models.installs.demo_model", folder],
+            cwd=settings.BASE_DIR,
+            env=public(os.environ),
+            check=True,
         )
     except FileNotFoundError as error:
         raise CommandError(f"There is no {python}: run `make setup`, or set ENGINE_PYTHON.") from error

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.models.console import find_model
-from apps.models.install_console import wait_for
+from apps.models.installs.console import wait_for
 from apps.models.services import save_hub_token, start_install
 
 

@@ -15,8 +15,9 @@ from django.db.models import QuerySet
 from apps.core import bell, leases
 from apps.events import progress
 from apps.events.services import announce
-from apps.models import canary, claims
-from apps.models.engine import UnixHTTPConnection
+from apps.models import claims
+from apps.models.engines import canary
+from apps.models.engines.engine import UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import EngineDeath, Install, Model
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.models import claims, engine_settings
-from apps.models.engine import Adapter, EngineSpec
+from apps.models import claims
+from apps.models.engines import settings as engine_settings
+from apps.models.engines.engine import Adapter, EngineSpec
 from apps.models.models import Model
 from apps.models.slots import Slot
 

@@ -1,4 +1,4 @@
-"""Sends a child process (`apps.models.download`) to the hub, and sees to it that the errand comes to an end.
+"""Sends a child process (`apps.models.installs.download`) to the hub, and sees to it that the errand comes to an end.
 
 Django-free, since the child reads its order with this module too.
 """
@@ -129,7 +129,7 @@ class _Child:
         self._last: News = {}
         self._items: list[Any] = []
         self._process = ManagedProcess(
-            [sys.executable, "-m", "apps.models.download"], name=f"{order.verb} {order.repo or order.folder}",
+            [sys.executable, "-m", "apps.models.installs.download"], name=f"{order.verb} {order.repo or order.folder}",
             env=environment(os.environ), cwd=cwd, on_line=self._hear, stdin=msgspec.json.encode(order),
         )  # fmt: skip
 

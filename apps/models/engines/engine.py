@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.core.process import ManagedProcess, ProcessGroup
-from apps.models import canary
-from apps.models.canary import Canary
-from apps.models.engine_command import Adapter, EngineSpec, command, environment
+from apps.models.engines import canary
+from apps.models.engines.canary import Canary
+from apps.models.engines.command import Adapter, EngineSpec, command, environment
 
 __all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec"]
 

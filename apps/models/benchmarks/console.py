@@ -9,7 +9,7 @@ from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
 from apps.events.console import follow
-from apps.models.benchmark import MEASURES, TOPIC, compare, label
+from apps.models.benchmarks.services import MEASURES, TOPIC, compare, label
 from apps.models.models import Benchmark
 
 COLUMNS = {  # of a level: which of its figures, which percentile, how many decimal places

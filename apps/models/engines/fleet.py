@@ -1,7 +1,7 @@
 """The engines of one slot: at most one is awake, others may sleep, and their rows say so.
 
 In charge of carrying out a switch and of what it took. Not in charge of when to switch (`apps.models.plan`), and of
-what becomes of a model whose engine fails (`apps.models.deaths`).
+what becomes of a model whose engine fails (`apps.models.engines.deaths`).
 """
 
 import logging
@@ -20,8 +20,8 @@ from apps.core import leases
 from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand
-from apps.models.engine import Adapter, AdapterRefused, Engine, EngineFailed
-from apps.models.engine_spec import adapters_of, fits, spec_for
+from apps.models.engines.engine import Adapter, AdapterRefused, Engine, EngineFailed
+from apps.models.engines.spec import adapters_of, fits, spec_for
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
 from apps.models.plan import Park, Verb

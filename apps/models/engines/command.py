@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apps.models.engine_settings import CPU, EngineSettings
+from apps.models.engines.settings import CPU, EngineSettings
 
 DEFAULTS = EngineSettings()
 

@@ -2,7 +2,7 @@
 
 from apps.core import leases
 from apps.core.crew import Crew
-from apps.models.installation import Installation
+from apps.models.installs.installation import Installation
 from apps.models.models import Install
 
 Status = Install.Status

@@ -16,9 +16,9 @@ from django.db.models.functions import Now
 from apps.core import leases
 from apps.core.owner import owner
 from apps.events import progress
-from apps.models.benchmark import GOING, TOPIC, Sweep, unmeasured
+from apps.models.benchmarks.load import Figures, Interrupted, Load, measure
+from apps.models.benchmarks.services import GOING, TOPIC, Sweep, unmeasured
 from apps.models.jobs import EngineHost, Job
-from apps.models.load import Figures, Interrupted, Load, measure
 from apps.models.models import Benchmark, Engine, Model
 from apps.models.slots import Slot
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 
-from apps.models.errand import File, Refused
+from apps.models.installs.errand import File, Refused
+from apps.models.installs.sources import INCOMING
 from apps.models.models import Install, Model
-from apps.models.sources import INCOMING
 
 
 def check_disk(folder: Path, files: Sequence[File]) -> None:

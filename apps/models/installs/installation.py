@@ -17,10 +17,10 @@ from apps.core.drain import STOP
 from apps.core.errors import Stopped
 from apps.core.secrets import Unreadable
 from apps.events import progress
-from apps.models import errand, fitting, sources
-from apps.models.errand import Failed, File, News, Order, Refused
+from apps.models.installs import errand, fitting, sources
+from apps.models.installs.errand import Failed, File, News, Order, Refused
+from apps.models.installs.preflight import check_disk, find_base
 from apps.models.models import HubToken, Install, Model
-from apps.models.preflight import check_disk, find_base
 
 BEAT = 0.5  # seconds between two looks at the row, and two writes of progress
 LOOK_UP_TRIES = 3

@@ -1,6 +1,6 @@
 """Benchmarks: what may be asked for, who sees them, and how several are shown together.
 
-A benchmark is a sweep over numbers of requests in flight, measured on one device (`apps.models.benchmark_run`).
+A benchmark is a sweep over numbers of requests in flight, measured on one device (`apps.models.benchmarks.run`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.core.leases import Keeper
 from apps.events import progress
-from apps.models.engine_spec import window
+from apps.models.engines.spec import window
 from apps.models.models import Benchmark, Device, Model
 from apps.models.slots import Slot
 

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from apps.events import progress
 from apps.events.console import follow
+from apps.models.installs.progress import TOPIC
 from apps.models.models import Install
-from apps.models.progress import TOPIC
 from apps.models.removal import Preview
 
 STEPS_OF_BYTES = (Install.Status.DOWNLOADING, Install.Status.CHECKING)

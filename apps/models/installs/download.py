@@ -1,6 +1,6 @@
 """The child process that talks to the hub and looks at strangers' files: one order on its standard input.
 
-    python -m apps.models.download
+    python -m apps.models.installs.download
 
 It may be killed at any moment, and started again, also while another works on the same commit: what is on disk is not
 fetched again. Files gather in `<commit>.incoming`, which becomes `<commit>` when every byte was checked and admitted.
@@ -18,10 +18,10 @@ from pathlib import Path
 import msgspec
 
 from apps.models.admission import RepoFile, choose_files
-from apps.models.checking import NotAdmitted, admit, describe, read_config, verify
-from apps.models.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
-from apps.models.hub import Away, Hub
-from apps.models.sources import INCOMING, lock_file
+from apps.models.installs.checking import NotAdmitted, admit, describe, read_config, verify
+from apps.models.installs.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
+from apps.models.installs.hub import Away, Hub
+from apps.models.installs.sources import INCOMING, lock_file
 
 AT_ONCE = 4  # files
 MAX_REFUSALS = 50  # that are told

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 
-from apps.models.errand import File, Refused
+from apps.models.installs.errand import File, Refused
 
 INFO_SECONDS = 20.0
 MAX_CONFIG_BYTES = 4 * 1024**2

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from apps.models import engine_settings
 from apps.models.admission.safetensors import BITS
-from apps.models.engine_settings import CPU
-from apps.models.errand import Refused
-from apps.models.fit import Fit, Verdict, estimate, fit
+from apps.models.engines import settings as engine_settings
+from apps.models.engines.settings import CPU
+from apps.models.installs.errand import Refused
+from apps.models.installs.fit import Fit, Verdict, estimate, fit
 from apps.models.models import Device
 from apps.models.slots import Slot
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apps.models import manifest
 from apps.models.admission import Refusal, inspect_folder
 from apps.models.admission.safetensors import read_tensors
-from apps.models.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
-from apps.models.fit import loaded_bytes
-from apps.models.hub import MAX_CONFIG_BYTES, short_config
+from apps.models.installs import manifest
+from apps.models.installs.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
+from apps.models.installs.fit import loaded_bytes
+from apps.models.installs.hub import MAX_CONFIG_BYTES, short_config
 
 GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")  # how architectures that write are called
 
