@@ -1,4 +1,7 @@
-"""A hundred thousand rows into a dataset and out again, by the command line: its own start is part of the seconds."""
+"""A hundred thousand rows into a dataset, through a model of no cost and out again, by the command line.
+
+The command's own start is part of the seconds.
+"""
 
 import json
 import time
@@ -11,6 +14,7 @@ from bench.site import Site, peak_memory
 RUNS = 3
 ROWS = 100_000
 FORMATS = ("chat", "huggingface")
+GOALS = {"import": 30, "run": 60}  # seconds; of exports 20
 PROMPT = "Row {number}: " + "what is it that everybody knows and nobody says? " * 8  # 78 MB in all, with the answers
 ANSWER = "Row {number}: " + "that the emperor has no clothes. " * 10
 
@@ -28,6 +32,9 @@ def run() -> list[Figure]:
             with peak_memory(worker) as grown:
                 seconds.setdefault("import", []).append(_import(site, rows, dataset))
             memory.setdefault("import", []).extend(grown)
+            with peak_memory(worker) as grown:
+                seconds.setdefault("run", []).append(_timed(site, "run_dataset", dataset, "--model", "fake", "--wait"))
+            memory.setdefault("run", []).extend(grown)
             for chosen in FORMATS:
                 command = ("export_dataset", dataset, "--format", chosen, "--output", str(folder / chosen))
                 with peak_memory(worker) as grown:
@@ -39,7 +46,7 @@ def run() -> list[Figure]:
         figure
         for name, runs in seconds.items()
         for figure in (
-            Figure(name=f"{name}: {what}", unit="s", runs=runs, at_most=30 if name == "import" else 20),
+            Figure(name=f"{name}: {what}", unit="s", runs=runs, at_most=GOALS.get(name, 20)),
             Figure(name=f"{name}: memory of control worker", unit="MiB", runs=memory[name], at_most=128),
         )
     ]

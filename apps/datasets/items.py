@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db import connection
 
+# Items are found by their example, hence each + 0: of a run that was just started the planner knows nothing, and would
+# read all of its items for each example.
 _ANSWERS = """
 UPDATE datasets_item i SET answered = f.answered, failed = f.failed, differs = f.texts > 1,
     shortest = f.shortest, longest = f.longest, edited = f.edited
@@ -22,7 +24,7 @@ FROM (
     FROM datasets_answer a JOIN datasets_column c ON c.id = a.column_id
     WHERE c.run_id = %(run)s AND a.example_id = ANY(%(examples)s)
     GROUP BY a.example_id
-) f WHERE i.run_id = %(run)s AND i.example_id = f.example_id
+) f WHERE i.run_id + 0 = %(run)s AND i.example_id = f.example_id
 """
 
 _COLUMNS = """
@@ -53,7 +55,7 @@ UPDATE datasets_item i SET judge_score = f.score
 FROM (
     SELECT a.example_id, max(j.score) AS score FROM datasets_judgement j JOIN datasets_answer a ON a.id = j.answer_id
     WHERE j.judge_id = %(judge)s AND a.example_id = ANY(%(examples)s) GROUP BY a.example_id
-) f WHERE i.run_id = %(run)s AND i.example_id = f.example_id
+) f WHERE i.run_id + 0 = %(run)s AND i.example_id = f.example_id
 """
 
 

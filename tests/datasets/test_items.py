@@ -1,6 +1,9 @@
 """What filters ask for is kept beside each item."""
 
+from typing import Any
+
 import pytest
+from django.db import connection
 
 from apps.accounts.models import Project
 from apps.datasets import items
@@ -8,6 +11,7 @@ from apps.datasets.models import Answer, Item, Judge, Judgement, Rating, Review,
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db
+MANY = 1_000
 
 
 def test_it_works(project: Project) -> None:
@@ -41,3 +45,28 @@ def test_edits_and_scores(project: Project) -> None:
     items.refresh_scores(run.pk, judge.pk, [answer.example_id])
     item = run.items.get(example=answer.example)
     assert (item.edited, item.longest, item.judge_score, item.differs) == (True, 4, 3.0, False)
+
+
+def test_a_run_that_the_planner_does_not_know_yet(project: Project) -> None:
+    """Statistics are of the run before it: its items are not read whole for each example."""
+    version = make_version(project, [str(number) for number in range(MANY)])
+    make_run(version, {"small": ["a"] * MANY}, name="known")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        run = make_run(version, {"small": ["b"] * MANY}, name="new")
+        examples = list(run.items.values_list("example", flat=True))[: MANY // 2]
+        judge = Judge.objects.create(project=project, run=run, model_name="judge", rubric="Is it right?")
+        Judgement.objects.bulk_create(
+            Judgement(judge=judge, answer=answer, score=3) for answer in Answer.objects.filter(column__run=run)
+        )
+        for statement in (items._ANSWERS, items._SCORES):
+            values = {"run": run.pk, "judge": judge.pk, "examples": examples}
+            cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", values)
+            ((plans,),) = cursor.fetchall()
+            assert thrown_away(plans[0]["Plan"]) <= 4 * MANY
+
+
+def thrown_away(plan: dict[str, Any]) -> float:
+    """Rows that were read in vain."""
+    own = sum(value for name, value in plan.items() if name.startswith("Rows Removed by")) * plan["Actual Loops"]
+    return float(own + sum(map(thrown_away, plan.get("Plans", ()))))
