@@ -60,7 +60,7 @@ def test_a_run_that_the_planner_does_not_know_yet(project: Project) -> None:
             Judgement(judge=judge, answer=answer, score=3) for answer in Answer.objects.filter(column__run=run)
         )
         for statement in (items._ANSWERS, items._SCORES):
-            values = {"run": run.pk, "judge": judge.pk, "examples": examples}
+            values: dict[str, Any] = {"run": run.pk, "judge": judge.pk, "examples": examples}
             cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", values)
             ((plans,),) = cursor.fetchall()
             assert thrown_away(plans[0]["Plan"]) <= 4 * MANY
