@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,16 @@ def eventually(condition: Callable[[], Any], seconds: float = NO_ORPHAN_SECONDS)
 def find(group: ProcessGroup, command: str) -> int:
     """The pid of the member of the group that runs `command`; 0 for none."""
     for pid in guard.family(group.pgid):
-        if Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().startswith(command):
-            return pid
+        with suppress(OSError):  # it has ended meanwhile
+            if Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().startswith(command):
+                return pid
     return 0
+
+
+def kill(group: ProcessGroup, command: str) -> None:
+    pid = find(group, command)
+    assert pid, f"{command} does not run"
+    os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_family(group: ProcessGroup) -> set[int]:
@@ -151,7 +159,7 @@ def test_it_leaves_nothing_when_the_child_ends(start: Start) -> None:
 def test_it_survives_kill_of_the_child(start: Start) -> None:
     child = start(FAMILY)
     pids = wait_for_family(child.group)
-    os.kill(find(child.group, "sh -c"), signal.SIGKILL)
+    kill(child.group, "sh -c")
     assert child.wait(NO_ORPHAN_SECONDS) == -signal.SIGKILL
     assert all_gone(pids)
 
@@ -159,8 +167,8 @@ def test_it_survives_kill_of_the_child(start: Start) -> None:
 def test_it_survives_kill_of_a_grandchild(start: Start) -> None:
     child = start(FAMILY)
     pids = wait_for_family(child.group)
-    os.kill(find(child.group, "sleep 600"), signal.SIGKILL)
-    os.kill(find(child.group, "sleep 601"), signal.SIGKILL)
+    kill(child.group, "sleep 600")
+    kill(child.group, "sleep 601")
     assert child.wait(NO_ORPHAN_SECONDS) is not None
     assert all_gone(pids)
 
