@@ -85,10 +85,7 @@ class DeploymentQuery(page_query(default=20, maximum=100)):  # type: ignore[misc
     status = serializers.ChoiceField(Deployment.Status.values, required=False)
 
 
-class EvaluationQuery(page_query(default=20, maximum=100)):  # type: ignore[misc]
-    """Pages go on after an evaluation's id."""
-
-
+EvaluationQuery = page_query(default=20, maximum=100)
 DEPLOYMENT = responses(DeploymentSerializer, 400, 404, 409, 413, 415)
 
 
@@ -227,22 +224,6 @@ class EvaluateView(OneDeploymentView):
         )
 
 
-class EvaluationsView(OneDeploymentView):
-    required_scopes = {"GET": Scope.TRAINING_READ}
-
-    @extend_schema(
-        operation_id="list_deployment_evaluations",
-        parameters=[EvaluationQuery],
-        responses=responses(list_of(EvaluationSerializer), 400, 404),
-    )
-    def get(self, request: Request, deployment_id: str) -> Response:
-        """How base and tuned model did on the same examples, each time that they were asked."""
-        query = validated_query(EvaluationQuery, request)
-        rows = self.deployment(deployment_id).evaluations.select_related("deployment", "run")
-        found, has_more = page(rows.annotate(uid=F("run__uid")), query)
-        return Response(list_object(EvaluationSerializer, evaluation.results(found), has_more=has_more))
-
-
 def _evaluate(key: ApiKey, deployment: Deployment, values: dict[str, Any]) -> dict[str, Any]:
     datasets = Dataset.objects.of(key.project)
     splits = Split.objects.filter(version__dataset__in=datasets).select_related("version__dataset")
@@ -263,3 +244,19 @@ def _named(rows: Any, uid: str | None, noun: str) -> Any:
     if uid and row is None:
         raise ApiError(400, f"No such {noun}: {uid}", f"{noun}_not_found", noun)
     return row
+
+
+class EvaluationsView(OneDeploymentView):
+    required_scopes = {"GET": Scope.TRAINING_READ}
+
+    @extend_schema(
+        operation_id="list_deployment_evaluations",
+        parameters=[EvaluationQuery],
+        responses=responses(list_of(EvaluationSerializer), 400, 404),
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        """How base and tuned model did on the same examples, each time that they were asked."""
+        query = validated_query(EvaluationQuery, request)
+        rows = self.deployment(deployment_id).evaluations.select_related("deployment", "run")
+        found, has_more = page(rows.annotate(uid=F("run__uid")), query)
+        return Response(list_object(EvaluationSerializer, evaluation.results(found), has_more=has_more))
