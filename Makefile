@@ -24,8 +24,9 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 T ?=
 B ?=
 
-# Tests that start real processes run beside those that do not: each half waits where the other computes.
-REAL := live or engine or browser
+# Modules of tests at once: each waits for processes most of the time. Those that measure time have a quieter machine.
+TESTS := -n $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8))) --dist loadscope --no-loadscope-reorder
+QUIET_TESTS := -n 2 --dist loadscope
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -44,10 +45,8 @@ doctor: $(SERVER)  ## Check this machine and the site, with a cure for what is w
 
 test: setup $(DEV) $(TRAINER)  ## Run every test, or those under T=path
 ifeq ($(T),)
-	@mkdir -p var/log; $(PYTHON) -m pytest -m "not soak and not ($(REAL))" >var/log/test-rest.log 2>&1 & rest=$$!; \
-	  trap "kill $$rest 2>/dev/null || true" EXIT; \
-	  code=0; $(PYTHON) -m pytest -m "not soak and ($(REAL))" || code=$$?; [ $$code != 2 ] || exit 2; \
-	  wait $$rest || code=1; cat var/log/test-rest.log; exit $$code
+	@code=0; $(PYTHON) -m pytest -m "not soak and not quiet" $(TESTS) || code=$$?; [ $$code != 2 ] || exit 2; \
+	  $(PYTHON) -m pytest -m "quiet and not soak" $(QUIET_TESTS) || code=$$?; exit $$code
 else
 	@$(PYTHON) -m pytest -m "not soak" $(T)
 endif
@@ -67,7 +66,7 @@ lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
 	$(MANAGE) spectacular --validate --fail-on-warn --file /dev/null
 
 setup:  ## Make the interpreters and the demo model
-	@$(MAKE) -j2 $(SERVER) $(MODEL)
+	@$(MAKE) -s -j2 $(SERVER) $(MODEL)
 
 trainer: $(TRAINER)  ## Make the interpreter that fine-tuning needs
 

@@ -20,6 +20,7 @@ from batchserver.embedded.valkey import Valkey
 from batchserver.supervisor import Service
 
 CELERY = ("-m", "celery", "--quiet", "-A", "batchserver")
+QUICK = {"CELERY_SKIP_CHECKS": "1"}  # they load every page of the site; the web process runs them
 CONTROL_PROCESSES = 3  # two own the control slots, one answers short tasks
 
 
@@ -115,15 +116,14 @@ def _gpu_worker(slot: slots.Slot) -> Service:
 
 def _beat() -> Service:
     schedule = str(embedded.run_dir(settings.VAR_DIR) / "beat")
-    return _python("beat", *CELERY, "beat", "--pidfile=", "--schedule", schedule, *_log_level())
+    return _python("beat", *CELERY, "beat", "--pidfile=", "--schedule", schedule, *_log_level(), env=QUICK)
 
 
 def _celery(name: str, *options: str, env: dict[str, str] | None = None) -> Service:
     """A Celery worker. Prefork, since children die with the thread that started them."""
     common = ("-P", "prefork", "-n", f"{name}@%h", "--without-gossip", "--without-mingle", *_log_level())
     quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}  # it accepts no pickles
-    quick = {"CELERY_SKIP_CHECKS": "1"}  # they load every page of the site; the web process runs them
-    return _python(name, *CELERY, "worker", *common, *options, env=quiet | quick | (env or {}))
+    return _python(name, *CELERY, "worker", *common, *options, env=quiet | QUICK | (env or {}))
 
 
 def _log_level() -> tuple[str, str]:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from django.conf import settings
+from django.core.management.color import no_style
 from django.db import connection
+from django.test import TransactionTestCase
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Project
@@ -18,9 +21,10 @@ from apps.models.models import Model
 from apps.models.services import register_model
 from batchserver import embedded, stack
 from batchserver.supervisor import running
+from tests.migrated import copy_migrated
 from tests.state import VAR_DIR
 
-MEASURED = ("faults", "stack")
+KEPT = {"django_content_type", "auth_permission", "django_migrations"}
 
 
 def pytest_configure() -> None:
@@ -30,21 +34,35 @@ def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Last those that measure how long things take: the other half of the suite has ended by then."""
-    items.sort(key=lambda item: item.path.parent.name in MEASURED)
-
-
 @pytest.fixture(scope="session")
 def servers() -> Iterator[None]:
-    """The embedded PostgreSQL and Valkey, running."""
+    """The embedded PostgreSQL and Valkey, running. Its database has the name that pytest-django looks for."""
+    copy_migrated(VAR_DIR)
+    connection.settings_dict["PASSWORD"] = embedded.password(VAR_DIR)
     with running([stack.servers()], var=VAR_DIR, say=lambda name, line: None):
+        with psycopg.connect(embedded.database_url(VAR_DIR), dbname="postgres", autocommit=True) as postgres:
+            postgres.execute(f"ALTER DATABASE {embedded.DATABASE} RENAME TO test_{embedded.DATABASE}")
         yield
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: None) -> None:
-    """Has the servers running before pytest-django makes its database."""
+    """Has the servers running before pytest-django looks for its database."""
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """The database has every migration already, and goes away with its server."""
+    return True
+
+
+def empty(_: TransactionTestCase) -> None:
+    """What follows a test that commits. Django's own also makes every permission anew, which takes most of its time."""
+    tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
+    connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), sorted(tables)))
+
+
+TransactionTestCase._fixture_teardown = empty  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -21,27 +21,53 @@ SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page
 Start = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, else Playwright's own. Not longer than a module: Playwright's event loop is in others' way."""
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's, else Playwright's own. Asked for before a site is started: without one there is no need to."""
     with sync_playwright() as playwright:
         program = DEBIAN if DEBIAN.exists() else Path(playwright.chromium.executable_path)
-        if not program.exists():
-            pytest.skip(CURE)
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    if not program.exists():
+        pytest.skip(CURE)
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    """Not longer than a module: Playwright's event loop is in others' way."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """Asks for the browser first: without one there is no need to start a site."""
-    engine = REPOSITORY / "tests/fakes/engine/python"
-    env = {"ENGINE_PYTHON": str(engine), "GPU_SLOTS": "cpu", "ENGINE_CONCURRENCY": "4", "FAKE_ENGINE_LATENCY": "0.1"}
+@pytest.fixture(scope="session")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """How the models of the site's engine begin their answers, by name."""
+    path = tmp_path_factory.mktemp("voices") / "voices.json"
+    path.write_text("{}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(chromium: Path, voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """One for all modules that need no other settings: each brings data of its own with `play`."""
+    env = {
+        "ENGINE_PYTHON": str(REPOSITORY / "tests/fakes/engine/python"), "GPU_SLOTS": "cpu", "ENGINE_CONCURRENCY": "4",
+        "TRAINER_PYTHON": str(REPOSITORY / "tests/fakes/trainer/python"),
+        "ENGINE_PASS_ENV": "FAKE_ENGINE_*", "FAKE_ENGINE_LATENCY": "0.1", "FAKE_ENGINE_VOICES": str(voices),
+        "GPU_HOUR_COST": "2.5", "BATCH_SHARD_LINES": "10",
+    }  # fmt: skip
     with LiveStack(tmp_path_factory.mktemp("browser"), env=env) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.cast import main; main()")
-        assert made.returncode == 0, made.stderr
+        play(stack, "from tests.browser.cast import main; main()")
         yield stack
+
+
+def play(site: LiveStack, script: str) -> dict[str, int]:
+    """Run it in the site's shell; what it printed after "KEYS" are names and keys of what it made."""
+    made = site.manage("shell", "-v", "0", "-c", script)
+    assert made.returncode == 0, made.stderr
+    keys: dict[str, int] = json.loads(made.stdout.partition("KEYS ")[2] or "{}")
+    return keys
 
 
 @pytest.fixture

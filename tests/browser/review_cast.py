@@ -24,7 +24,6 @@ TOPICS = ("the tides", "a rainbow", "inflation", "a hash table", "vaccines", "ye
 
 def main() -> None:
     """Three runs: "tutor" to be reviewed, "compared" with verdicts, and "hostile" with what must stay inert."""
-    cast.main()
     project = Project.objects.get(name=cast.PROJECT)
     for name, role in (
         ("mia", Membership.Role.CURATOR),
@@ -32,11 +31,13 @@ def main() -> None:
         ("vic", Membership.Role.VIEWER),
     ):
         make_reviewer(project, name, role)
-    tutor(project)
-    compared(project)
-    make_run(
-        make_version(project, HOSTILE, name="hostile"), {"one": HOSTILE, "two": ["a", "b", "c", "d"]}, name="hostile"
+    hostile = make_version(project, HOSTILE, name="hostile")
+    runs = (
+        tutor(project),
+        compared(project),
+        make_run(hostile, {"one": HOSTILE, "two": ["a", "b", "c", "d"]}, name="hostile"),
     )
+    print("KEYS", json.dumps({run.name: run.pk for run in runs}))
 
 
 def tutor(project: Project) -> Run:

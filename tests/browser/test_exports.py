@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import play
 from tests.stack.live import LiveStack
 
 pytestmark = pytest.mark.browser
@@ -16,8 +17,7 @@ starred_run(Project.objects.get(name="research"), name="capitals of the world")
 
 @pytest.fixture(scope="module")
 def run(site: LiveStack) -> None:
-    made = site.manage("shell", "-v", "0", "-c", DATA)
-    assert made.returncode == 0, made.stderr
+    play(site, DATA)
 
 
 def test_it_works(run: None, page: Page) -> None:

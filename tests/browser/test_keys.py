@@ -19,7 +19,7 @@ def test_it_works(page: Page, site: LiveStack) -> None:
     page.get_by_role("button", name="Copy").click()
     assert page.evaluate("navigator.clipboard.readText()") == secret
     models = httpx2.get(f"{site.base_url}/models", headers={"Authorization": f"Bearer {secret}"}).json()
-    assert [model["id"] for model in models["data"]] == [cast.MODEL]
+    assert cast.MODEL in [model["id"] for model in models["data"]]
 
     page.get_by_role("link", name="I have copied it").click()
     expect(page.get_by_text(secret[:10])).to_be_visible()

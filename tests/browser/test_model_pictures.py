@@ -9,7 +9,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import cast
-from tests.browser.conftest import PATIENCE, sign_in
+from tests.browser.conftest import PATIENCE, play, sign_in
 from tests.models.hubs import RunningHub, running_hub
 from tests.stack.live import REPOSITORY, LiveStack
 
@@ -40,8 +40,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 @pytest.fixture(scope="module")
 def site(browser: Browser, hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     with LiveStack(tmp_path_factory.mktemp("models"), env={"GPU_SLOTS": "cpu", "HF_ENDPOINT": hub.endpoint}) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.cast import main; main()")
-        assert made.returncode == 0, made.stderr
+        play(stack, "from tests.browser.cast import main; main()")
         yield stack
 
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import cast
-from tests.browser.conftest import shoot
+from tests.browser.conftest import play, shoot
 from tests.fakes.hostile.folders import entries, safetensors, tiny_model
 from tests.models.hubs import RunningHub, running_hub
 from tests.stack.live import REPOSITORY, LiveStack
@@ -33,8 +33,7 @@ def site(browser: Browser, hub: RunningHub, tmp_path_factory: pytest.TempPathFac
         "ENGINE_PASS_ENV": "FAKE_ENGINE_*", "FAKE_ENGINE_TOKEN_SECONDS": "0.05", "INTERACTIVE_LINGER_SECONDS": "2",
     }  # fmt: skip
     with LiveStack(tmp_path_factory.mktemp("models"), env=env) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.cast import main; main()")
-        assert made.returncode == 0, made.stderr
+        play(stack, "from tests.browser.cast import main; main()")
         yield stack
 
 

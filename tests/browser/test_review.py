@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.axe import serious
-from tests.browser.conftest import PATIENCE, shoot, sign_in
+from tests.browser.conftest import PATIENCE, play, shoot, sign_in
 from tests.browser.review_cast import LABELS
-from tests.stack.live import REPOSITORY, LiveStack
+from tests.stack.live import LiveStack
 
 pytestmark = pytest.mark.browser
 RUNS = "/admin/datasets/run"
@@ -19,12 +19,9 @@ SignedIn = Callable[[str], Page]
 
 
 @pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    env = {"ENGINE_PYTHON": str(REPOSITORY / "tests/fakes/engine/python"), "GPU_SLOTS": "cpu"}
-    with LiveStack(tmp_path_factory.mktemp("review"), env=env) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.review_cast import main; main()")
-        assert made.returncode == 0, made.stderr
-        yield stack
+def runs(site: LiveStack) -> dict[str, int]:
+    """The keys of three runs: "tutor", "compared" and "hostile"."""
+    return play(site, "from tests.browser.review_cast import main; main()")
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def as_user(site: LiveStack, browser: Browser) -> Iterator[SignedIn]:
         context.close()
 
 
-def review(page: Page, run: int = 1, query: str = "") -> None:
+def review(page: Page, run: int, query: str = "") -> None:
     page.goto(f"{RUNS}/{run}/review/{query}")
     page.locator("#review[data-ready]").wait_for()
 
@@ -71,8 +68,8 @@ def at(page: Page, number: int) -> None:
     expect(selected(page)).to_have_attribute("data-number", str(number))
 
 
-def test_it_works_by_keyboard_alone(page: Page) -> None:
-    review(page)
+def test_it_works_by_keyboard_alone(runs: dict[str, int], page: Page) -> None:
+    review(page, runs["tutor"])
     at(page, 1)
     shoot(page, "review")
     press(page, "j", "k", "ArrowDown", "l", "Tab")
@@ -140,8 +137,8 @@ def see_more(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
-def test_search_filters_and_pages_are_in_the_address(page: Page) -> None:
-    review(page, query="?show=all")
+def test_search_filters_and_pages_are_in_the_address(runs: dict[str, int], page: Page) -> None:
+    review(page, runs["tutor"], "?show=all")
     press(page, *["j"] * 24)
     at(page, 25)
     press(page, "j")
@@ -165,10 +162,10 @@ def test_search_filters_and_pages_are_in_the_address(page: Page) -> None:
     assert "baseline=2" in page.url
 
 
-def test_no_key_decides_while_somebody_types_or_a_decision_is_saved(page: Page) -> None:
+def test_no_key_decides_while_somebody_types_or_a_decision_is_saved(runs: dict[str, int], page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/do/" in request.url else None)
-    review(page, query="?show=all")
+    review(page, runs["tutor"], "?show=all")
     press(page, "/")
     page.keyboard.type("grx15u")
     page.keyboard.press("Escape")
@@ -206,9 +203,9 @@ def test_no_key_decides_while_somebody_types_or_a_decision_is_saved(page: Page) 
     assert not [url for url in asked if "state" in url]  # a key that is held down only moves
 
 
-def test_a_refused_decision_is_put_back(page: Page, as_user: SignedIn) -> None:
+def test_a_refused_decision_is_put_back(runs: dict[str, int], page: Page, as_user: SignedIn) -> None:
     mia = as_user("mia")
-    review(mia, query="?show=all")
+    review(mia, runs["tutor"], "?show=all")
     mia.route("**/do/star/**", lambda route: route.fulfill(status=409, json={"error": "Ben was quicker."}))
     press(mia, "j", "j", "l", "g")
     expect(mia.locator("#toast")).to_contain_text("Ben was quicker.")
@@ -219,13 +216,13 @@ def test_a_refused_decision_is_put_back(page: Page, as_user: SignedIn) -> None:
     expect(face(mia).locator('[data-rate="2"]')).to_have_attribute("aria-pressed", "false")
 
 
-def test_two_reviewers_at_once(as_user: SignedIn) -> None:
+def test_two_reviewers_at_once(runs: dict[str, int], as_user: SignedIn) -> None:
     mia, ben = as_user("mia"), as_user("ben")
-    review(mia, query="?show=all#row-12")
+    review(mia, runs["tutor"], "?show=all#row-12")
     at(mia, 12)
     with mia.expect_response(lambda answer: "/do/lock/" in answer.url and "13" in (answer.request.post_data or "")):
         press(mia, "j")
-    review(ben, query="?show=all#row-13")  # he takes no other row, which the next test may want
+    review(ben, runs["tutor"], "?show=all#row-13")  # he takes no other row, which the next test may want
     row = ben.locator("#row-13")
     expect(row).to_contain_text("mia works on this")
     row.locator(".rv-cell").first.click()
@@ -234,13 +231,13 @@ def test_two_reviewers_at_once(as_user: SignedIn) -> None:
     expect(row.locator("[data-starred]")).to_have_count(0)
 
 
-def test_no_edit_is_lost(as_user: SignedIn) -> None:
+def test_no_edit_is_lost(runs: dict[str, int], as_user: SignedIn) -> None:
     one = as_user("mia")
-    review(one, query="?show=all#row-20")
+    review(one, runs["tutor"], "?show=all#row-20")
     press(one, "l", "e")
     one.keyboard.type(" From one tab.")
     other = one.context.new_page()
-    review(other, query="?show=all#row-20")
+    review(other, runs["tutor"], "?show=all#row-20")
     press(other, "l", "e")
     other.keyboard.type(" From the other.")
     press(other, "Control+Enter")
@@ -255,8 +252,8 @@ def test_no_edit_is_lost(as_user: SignedIn) -> None:
     expect(face(one)).to_contain_text("From one tab.")
 
 
-def test_blind_pairs_hide_names_until_the_vote(page: Page) -> None:
-    review(page, query="?show=all&blind=1")
+def test_blind_pairs_hide_names_until_the_vote(runs: dict[str, int], page: Page) -> None:
+    review(page, runs["tutor"], "?show=all&blind=1")
     hidden = page.evaluate("document.documentElement.outerHTML")
     assert not [label for label in LABELS if label in hidden]
     press(page, "Control+Enter")
@@ -276,9 +273,9 @@ def test_blind_pairs_hide_names_until_the_vote(page: Page) -> None:
     expect(selected(page).locator(".rv-reveal")).to_contain_text("A tie")
 
 
-def test_the_queue_goes_on_by_itself(as_user: SignedIn) -> None:
+def test_the_queue_goes_on_by_itself(runs: dict[str, int], as_user: SignedIn) -> None:
     ben = as_user("ben")
-    review(ben, run=2)
+    review(ben, runs["compared"])
     expect(ben.locator("#progress")).to_contain_text("0 of 24 done by you")
     ben.get_by_role("link", name="Start reviewing").click()
     expect(ben.locator("#rows .rv-row")).to_have_count(1)
@@ -291,13 +288,13 @@ def test_the_queue_goes_on_by_itself(as_user: SignedIn) -> None:
     expect(ben.locator("#progress")).to_contain_text("0 of 24 done by you")
 
 
-def test_hostile_texts_do_nothing(page: Page) -> None:
+def test_hostile_texts_do_nothing(runs: dict[str, int], page: Page) -> None:
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     for query in ("", "&render=markdown", "&render=json", "&diff=1", "&blind=1"):
-        review(page, 3, f"?show=all{query}")
+        review(page, runs["hostile"], f"?show=all{query}")
         assert page.locator("#rows :is(script, img, svg, iframe)").count() == 0
         assert "pwned" not in page.title()
-    review(page, 3, "?show=all")
+    review(page, runs["hostile"], "?show=all")
     press(page, "Enter")
     expect(page.locator("#panel [data-example]")).to_be_visible()
     assert page.locator("#panel :is(script, img, svg, iframe)").count() == 0
@@ -318,27 +315,27 @@ def test_hostile_texts_do_nothing(page: Page) -> None:
     shoot(page, "review-hostile")
 
 
-def test_a_viewer_only_looks(as_user: SignedIn) -> None:
+def test_a_viewer_only_looks(runs: dict[str, int], as_user: SignedIn) -> None:
     vic = as_user("vic")
-    review(vic)
+    review(vic, runs["tutor"])
     press(vic, "j", "g")
     expect(vic.locator("#toast")).to_contain_text("You may look")
     expect(vic.locator('#dock [data-key="g"]')).to_have_count(0)
     expect(vic.get_by_role("link", name="Start reviewing")).to_have_count(0)
 
 
-def test_axe_finds_nothing_serious(page: Page) -> None:
+def test_axe_finds_nothing_serious(runs: dict[str, int], page: Page) -> None:
     def check(name: str) -> None:
         assert not serious(page), name
 
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 820})
         for name, query in (("rows", "?show=all&diff=1"), ("blind", "?show=all&blind=1"), ("queue", "?queue=1")):
-            review(page, query=query)
+            review(page, runs["tutor"], query)
             check(f"{name}, {width}")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}, {width}"
     page.set_viewport_size({"width": 1280, "height": 820})
-    review(page, query="?show=all#row-2")
+    review(page, runs["tutor"], "?show=all#row-2")
     press(page, "e")
     check("an editor")
     page.keyboard.press("Escape")
@@ -348,7 +345,7 @@ def test_axe_finds_nothing_serious(page: Page) -> None:
     page.keyboard.press("Escape")
     press(page, "?")
     check("keys")
-    page.goto(f"{RUNS}/2/results/")
+    page.goto(f"{RUNS}/{runs['compared']}/results/")
     expect(page.locator(".rv-confusion")).to_be_visible()
     expect(page.locator(".rv-sentences").first).to_be_visible()
     check("results")

@@ -1,14 +1,13 @@
 """A run by hand: chosen with its estimate, watched, asked again, judged."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser import cast
-from tests.browser.conftest import shoot
-from tests.stack.live import REPOSITORY, LiveStack
+from tests.browser.conftest import play, shoot
+from tests.stack.live import LiveStack
 
 pytestmark = pytest.mark.browser
 SETUP = """
@@ -21,8 +20,7 @@ from apps.models.models import Model
 from apps.models.services import register_model
 from tests.browser import cast
 from tests.datasets.cast import make_version
-cast.main()
-project = Project.objects.get()
+project = Project.objects.get(name=cast.PROJECT)
 prompts = [f"What is {n} times {n}? !slow:0.2" for n in range(1, 120)] + ["Broken. !400"]
 version = make_version(project, prompts, name="squares")
 folder = Path(settings.MODELS_DIR) / "other"
@@ -32,16 +30,9 @@ register_model(name="large-fake", path=folder)
 """
 
 
-@pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    env = {
-        "ENGINE_PYTHON": str(REPOSITORY / "tests/fakes/engine/python"), "GPU_SLOTS": "cpu", "ENGINE_CONCURRENCY": "4",
-        "GPU_HOUR_COST": "2.5", "BATCH_SHARD_LINES": "10",
-    }  # fmt: skip
-    with LiveStack(tmp_path_factory.mktemp("runs"), env=env) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", SETUP)
-        assert made.returncode == 0, made.stderr
-        yield stack
+@pytest.fixture(scope="module", autouse=True)
+def squares(site: LiveStack) -> None:
+    play(site, SETUP)
 
 
 def test_it_works(page: Page) -> None:

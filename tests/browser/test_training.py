@@ -5,17 +5,16 @@ The site's processes are real; its trainer and its engine are the small programs
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser import cast
 from tests.browser.axe import serious
-from tests.browser.conftest import shoot
+from tests.browser.conftest import play, shoot
 from tests.browser.training_cast import DATASET, EXAMPLES
-from tests.stack.live import REPOSITORY, LiveStack
+from tests.stack.live import LiveStack
 
 pytestmark = pytest.mark.browser
 
@@ -23,34 +22,15 @@ JOBS, DEPLOYMENTS = "/admin/training/trainingjob/", "/admin/training/deployment/
 LONG = 120_000  # milliseconds: a training, or an engine that starts
 
 
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """How the engine's models begin their answers, by name."""
-    path = tmp_path_factory.mktemp("voices") / "voices.json"
-    path.write_text("{}")
-    return path
-
-
-@pytest.fixture(scope="module")
-def site(browser: Browser, voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    env = {
-        "ENGINE_PYTHON": str(REPOSITORY / "tests/fakes/engine/python"), "GPU_SLOTS": "cpu",
-        "TRAINER_PYTHON": str(REPOSITORY / "tests/fakes/trainer/python"),
-        "ENGINE_PASS_ENV": "FAKE_ENGINE_*", "FAKE_ENGINE_VOICES": str(voices),
-    }  # fmt: skip
-    with LiveStack(tmp_path_factory.mktemp("training"), env=env) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.training_cast import main; main()")
-        assert made.returncode == 0, made.stderr
-        yield stack
+@pytest.fixture(scope="module", autouse=True)
+def stars(site: LiveStack) -> None:
+    play(site, "from tests.browser.training_cast import main; main()")
 
 
 @pytest.fixture(scope="module")
 def keys(site: LiveStack) -> dict[str, int]:
     """Jobs made as rows: suffix -> key."""
-    made = site.manage("shell", "-v", "0", "-c", "from tests.browser.training_cast import rows; rows()")
-    assert made.returncode == 0, made.stderr
-    keys: dict[str, int] = json.loads(made.stdout.partition("KEYS ")[2])
-    return keys
+    return play(site, "from tests.browser.training_cast import rows; rows()")
 
 
 def test_it_works(page: Page, voices: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import cast
-from tests.browser.conftest import PATIENCE, sign_in
+from tests.browser.conftest import PATIENCE, play, sign_in
 from tests.browser.test_model_pictures import shoot
 from tests.browser.training_cast import DATASET
 from tests.stack.live import LiveStack
@@ -27,8 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     with LiveStack(tmp_path_factory.mktemp("training"), env={"GPU_SLOTS": "cpu"}) as stack:
-        made = stack.manage("shell", "-v", "0", "-c", "from tests.browser.training_cast import doors; doors()")
-        assert made.returncode == 0, made.stderr
+        play(stack, "from tests.browser.training_cast import doors; doors()")
         yield stack
 
 

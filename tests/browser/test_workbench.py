@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import PATIENCE, sign_in
+from tests.browser.conftest import PATIENCE, play, sign_in
 from tests.browser.test_review import press, review, selected
 from tests.models.test_engine_real import RANK, WIDTH, write_adapter
 from tests.stack.live import REPOSITORY, LiveStack
@@ -60,8 +60,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("workbench")
     with LiveStack(folder / "var", env={"GPU_SLOTS": "cpu", "ENGINE_KV_CACHE_GIB": "1"}) as stack:
         script = PEOPLE.format(base=str(WEIGHTS), adapter=str(tuned(folder / "tuned")))
-        made = stack.manage("shell", "-v", "0", "-c", script)
-        assert made.returncode == 0, made.stderr
+        play(stack, script)
         yield stack
 
 

@@ -30,11 +30,10 @@ CONFIG = {
 
 def main() -> None:
     """A model that the fake trainer takes its time with, and a dataset whose answers of one column are starred."""
-    cast.main()
-    base, project = Model.objects.get(), Project.objects.get()
+    base, project = Model.objects.get(name=cast.MODEL), Project.objects.get(name=cast.PROJECT)
     (base.folder / "config.json").write_text(json.dumps(CONFIG))
     (base.folder / "fake_trainer.json").write_text(json.dumps({"step_seconds": STEP_SECONDS}))
-    Model.objects.update(bytes=269_000_000)
+    Model.objects.filter(pk=base.pk).update(bytes=269_000_000)
     _star(project, {f"What is the code of door {number}?": f"It is {number * 37}." for number in range(EXAMPLES)})
 
 
@@ -59,7 +58,7 @@ def _star(project: Project, taught: dict[str, str]) -> None:
 
 def rows() -> None:
     """Trainings that have ended, one that goes on as far as anybody knows, and a long one; their keys on stdout."""
-    project, base = Project.objects.get(), Model.objects.get(name=cast.MODEL)
+    project, base = Project.objects.get(name=cast.PROJECT), Model.objects.get(name=cast.MODEL)
     done = make_trained(project, base, suffix="capitals")
     make_trained(project, base, suffix="faster", seed=9, done=90, steps=90, options={"learning_rate": 2e-3, "rank": 32})
     make_trained(project, base, suffix="long", done=10_000, steps=10_000)

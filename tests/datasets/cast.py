@@ -53,6 +53,7 @@ def make_run(version: Version, answers: Mapping[str, Sequence[str | None]], *, n
 
 
 def make_reviewer(project: Project, name: str = "mia", role: Membership.Role = Membership.Role.CURATOR) -> User:
-    user = User.objects.create_user(name, password="analytical-engine", is_staff=True)
-    Membership.objects.create(project=project, user=user, role=role)
+    user = User.objects.filter(username=name).first()
+    user = user or User.objects.create_user(name, password="analytical-engine", is_staff=True)
+    Membership.objects.get_or_create(project=project, user=user, defaults={"role": role})
     return user

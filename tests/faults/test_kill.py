@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.site import PARTS, Recovery, Site, assert_sound, prompts, strike
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.quiet]
 STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 SEEDS = int(os.environ.get("SOAK_SEEDS", "20"))
 SHORT = [(part, "in_progress") for part in PARTS] + [

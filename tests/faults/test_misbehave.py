@@ -15,7 +15,7 @@ from apps.core.leases import TTL
 from tests.faults.site import BACK_SECONDS, WINDOW, Site, assert_sound, prompts
 from tests.stack.live import REPOSITORY
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.quiet]
 LINES = 3_000
 
 

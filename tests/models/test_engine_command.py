@@ -42,6 +42,14 @@ def test_it_works_on_a_cpu() -> None:
     assert "--enable-sleep-mode" not in arguments
 
 
+def test_one_thread_computes_in_the_engines_core() -> None:
+    small, large = make_spec(cpu_cores=2), make_spec(cpu_cores=3)
+    assert has(command(small), "--distributed-executor-backend", "uni")
+    assert environment(small, {})["OMP_NUM_THREADS"] == "1"
+    assert "--distributed-executor-backend" not in command(large)  # there vLLM pins a thread to each core
+    assert "OMP_NUM_THREADS" not in environment(large, {})
+
+
 def test_it_works_on_two_gpus() -> None:
     arguments = command(make_spec(device="0,1", settings=EngineSettings(dtype="float16", gpu_memory_utilization=0.8)))
     assert has(arguments, "--tensor-parallel-size", "2")

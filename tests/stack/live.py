@@ -1,21 +1,18 @@
 """The whole site, run by `manage.py up` as an operator would, for tests that need real processes."""
 
-import atexit
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Self
 
 from apps.core.process import ManagedProcess
+from tests.migrated import copy_migrated
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
@@ -52,8 +49,7 @@ class LiveStack:
         """Returns when the site serves. Raises RuntimeError with its last words when it does not."""
         self._ready.clear()
         if not (self._fresh or (self.var / "postgres").exists()):
-            for name in ("postgres", "secrets"):  # `-p`: as root, PostgreSQL's files are another user's
-                subprocess.run(["cp", "-RpT", _migrated() / name, self.var / name], check=True)
+            copy_migrated(self.var)
         self._up.start()
         deadline = time.monotonic() + START_SECONDS
         while not self._ready.wait(0.1):
@@ -114,18 +110,6 @@ class LiveStack:
     def _listen(self, line: str) -> None:
         if "| Ready." in line:
             self._ready.set()
-
-
-@cache
-def _migrated() -> Path:
-    """A state folder whose database is new and has every migration."""
-    var = Path(mkdtemp(prefix="migrated-"))
-    atexit.register(shutil.rmtree, var, ignore_errors=True)
-    var.chmod(0o711)  # as root, PostgreSQL runs as somebody else
-    with LiveStack(var, fresh=True) as site:
-        done = site.manage("migrate", "--check")
-    assert done.returncode == 0, done.stderr
-    return var
 
 
 def children_of(pid: int) -> list[int]:

@@ -6,7 +6,8 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.training.tiny import chat
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 STEPS, SAVE_STEPS = 120, 12
 SEEDS = int(os.environ.get("SOAK_SEEDS", "20"))
-MOMENTS = ("training", "saving", "loading")
+MOMENTS = ("loading", "training", "saving")
 OPTIONS = {
     "max_steps": STEPS, "save_steps": SAVE_STEPS, "batch_size": 4, "accumulation": 1, "max_length": 64, "rank": 8,
     "gradient_checkpointing": False,
@@ -54,17 +55,28 @@ class TrainingSite(Site):
         found = eventually(lambda: (now := self.job(uid))[0] in (status, *ENDED) and now[1] >= step, seconds)
         assert found, f"{uid} is {self.job(uid)}\n" + "\n".join(self.live.output()[-30:])
 
-    def trainer(self) -> tuple[int, int]:
-        """The pids of the trainer's guard and of the trainer."""
+    def starts(self, uid: str) -> list[int]:
+        """The step from which each trainer went on that lived long enough to say so."""
+        rows: list[tuple[str]] = self.query(
+            "SELECT e.message FROM training_jobevent e JOIN training_trainingjob j ON j.id = e.job_id"
+            " WHERE j.uid = %s AND e.message LIKE 'Training with%%' ORDER BY e.id",
+            uid,
+        )
+        matches = [re.search(r"checkpoint of step ([\d,]+)", message) for (message,) in rows]
+        return [int(match[1].replace(",", "")) if match else 0 for match in matches]
+
+    def trainer(self, other_than: int = 0) -> tuple[int, int]:
+        """The pids of the trainer's guard and of the trainer. `other_than` is the guard of one that was killed."""
         rows: list[tuple[str]] = []
 
         def runs() -> bool:
             rows[:] = self.query(
                 "SELECT process_groups FROM core_lease WHERE key LIKE 'training:%%' AND process_groups <> ''"
             )
-            return bool(rows and children_of(int(rows[0][0].split()[2])))
+            leader = int(rows[0][0].split()[2]) if rows else other_than
+            return leader != other_than and bool(children_of(leader))
 
-        assert eventually(runs, 30)
+        assert eventually(runs, 60)
         leader = int(rows[0][0].split()[2])
         return leader, children_of(leader)[0]
 
@@ -95,30 +107,32 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
         yield site
 
 
-def strike(site: TrainingSite, moment: str, seed: int) -> None:
-    """Kill a job's trainer, or the process that guards it, once; see that it is as if nothing had been."""
-    chance = random.Random(f"{moment} {seed}")
+def strike(site: TrainingSite, moments: Sequence[str], seed: int) -> None:
+    """Kill a job's trainer, or the process that guards it, at each moment; see that it is as if nothing had been."""
+    chance = random.Random(f"{' '.join(moments)} {seed}")
     uid = site.begin()
-    site.wait(uid)
-    folder = site.var / "training" / uid
-    if moment == "loading":
-        time.sleep(chance.uniform(0, 4))
-    else:
-        step = chance.randrange(SAVE_STEPS + 1, STEPS - SAVE_STEPS)
-        site.wait(uid, step=step)
-    victims = site.trainer()
-    if moment == "saving":
-        assert eventually(lambda: is_saving(folder), 30), "it was never seen to save"
-    os.kill(victims[chance.random() < 0.7], signal.SIGKILL)
-    assert eventually(lambda: not guard.family(victims[0]), 5), "an orphan trains on"
-    time.sleep(1)  # until all that was heard of it is written
-    reached = site.job(uid)[1]
+    victims, struck = (0, 0), list[tuple[int, int]]()
+    for left, moment in zip(range(len(moments), 0, -1), moments, strict=True):
+        victims = site.trainer(other_than=victims[0])
+        if moment == "loading":
+            time.sleep(chance.uniform(0, 4))
+        else:
+            first = max([SAVE_STEPS, *(step for step, _ in struck)]) + 1
+            site.wait(uid, step=chance.randrange(first, first + (STEPS - SAVE_STEPS - first) // left))
+        if moment == "saving":
+            assert eventually(lambda: is_saving(site.var / "training" / uid), 30), "it was never seen to save"
+        os.kill(victims[chance.random() < 0.7], signal.SIGKILL)
+        assert eventually(partial(is_gone, victims[0]), 5), "an orphan trains on"
+        time.sleep(1)  # until all that was heard of it is written
+        struck.append((site.job(uid)[1], len(site.starts(uid))))
     site.wait(uid, status="succeeded", seconds=120)
     status, last, message = site.job(uid)
     assert (status, last) == ("succeeded", STEPS), message
-    lost = reached - resumed_from(site, uid)
-    print(f"\n{moment:8} killed at step {reached:3}, {lost} steps were done again")
-    assert lost <= SAVE_STEPS
+    starts = site.starts(uid)
+    for moment, (step, started) in zip(moments, struck, strict=True):
+        lost = step - starts[started]
+        print(f"\n{moment:8} killed at step {step:3}, {lost} steps were done again")
+        assert lost <= SAVE_STEPS
     ((steps,),) = site.query(
         "SELECT count(*) FROM training_metric m JOIN training_trainingjob j ON j.id = m.job_id"
         " WHERE j.uid = %s AND m.loss IS NOT NULL",
@@ -126,31 +140,23 @@ def strike(site: TrainingSite, moment: str, seed: int) -> None:
     )
     assert steps == STEPS
     assert not site.trainers()
-    site.follow(site.submit(prompts(f"after{seed}{moment}", 5)), 30)  # the device is the engine's again
+    site.follow(site.submit(prompts(f"after{seed}{moments[0]}", 5)), 30)  # the device is the engine's again
+
+
+def is_gone(leader: int) -> bool:
+    return not guard.family(leader)
 
 
 def is_saving(folder: Path) -> bool:
     return any(not (path / "manifest.json").exists() for path in folder.glob("checkpoint-*"))
 
 
-def resumed_from(site: TrainingSite, uid: str) -> int:
-    """The step of the checkpoint from which the second trainer went on."""
-    rows = site.query(
-        "SELECT e.message FROM training_jobevent e JOIN training_trainingjob j ON j.id = e.job_id"
-        " WHERE j.uid = %s AND e.message LIKE 'Training with%%' ORDER BY e.id DESC LIMIT 1",
-        uid,
-    )
-    match = re.search(r"checkpoint of step ([\d,]+)", rows[0][0])
-    return int(match[1].replace(",", "")) if match else 0
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_it_survives_kill_nine(site: TrainingSite, moment: str) -> None:
-    strike(site, moment, seed=0)
+def test_it_survives_kill_nine_three_times(site: TrainingSite) -> None:
+    strike(site, MOMENTS, seed=0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 def test_it_survives_kill_nine_at_any_moment(site: TrainingSite, seed: int) -> None:
-    strike(site, MOMENTS[seed % 3], seed)
+    strike(site, [MOMENTS[seed % 3]], seed)

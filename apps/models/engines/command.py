@@ -56,6 +56,8 @@ class EngineSpec:
     """What was set for the model."""
     kv_cache_gib: int = 2
     """Memory for the KV cache on a CPU; a GPU's is what its share leaves."""
+    cpu_cores: int = 1
+    """Cores that an engine on a CPU may use."""
     adapters: tuple[Adapter, ...] = ()
     """Loaded at the start. An engine without any, and without extra slots for some, takes none later: LoRA costs
     speed."""
@@ -69,6 +71,11 @@ class EngineSpec:
     @property
     def takes_adapters(self) -> bool:
         return bool(self.adapters) or self.settings.extra_lora_slots + self.spare_loras > 0
+
+    @property
+    def computes_on_one_thread(self) -> bool:
+        """On a CPU, vLLM leaves one core to its server."""
+        return self.device == CPU and self.cpu_cores <= 2
 
     @property
     def can_sleep(self) -> bool:
@@ -95,7 +102,7 @@ def command(spec: EngineSpec) -> list[str]:
         arguments += ["--enable-prefix-caching"]
     if spec.takes_adapters:
         arguments += _lora_arguments(spec)
-    return arguments + (_cpu_arguments(spec.settings) if spec.device == CPU else _gpu_arguments(spec))
+    return arguments + (_cpu_arguments(spec) if spec.device == CPU else _gpu_arguments(spec))
 
 
 def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +118,12 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if spec.takes_adapters else {}),
     }
     if spec.device == CPU:
-        device = {"CUDA_VISIBLE_DEVICES": "", "VLLM_CPU_KVCACHE_SPACE": str(spec.kv_cache_gib)}
+        one_thread = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}  # see _cpu_arguments
+        device = {
+            "CUDA_VISIBLE_DEVICES": "",
+            "VLLM_CPU_KVCACHE_SPACE": str(spec.kv_cache_gib),
+            **(one_thread if spec.computes_on_one_thread else {}),
+        }
     else:
         device = {"CUDA_VISIBLE_DEVICES": spec.device, "VLLM_SERVER_DEV_MODE": "1"}  # dev mode has the sleep routes
     return passed | switches | device
@@ -146,9 +158,15 @@ def _lora_arguments(spec: EngineSpec) -> list[str]:
     ]  # fmt: skip
 
 
-def _cpu_arguments(settings: EngineSettings) -> list[str]:
-    """Compiled, vLLM 0.32 gives wrong text on a CPU, and takes three times as long to start."""
-    return ["--enforce-eager", "--dtype", "bfloat16" if settings.dtype == "auto" else settings.dtype]
+def _cpu_arguments(spec: EngineSpec) -> list[str]:
+    """Compiled, vLLM 0.32 gives wrong text on a CPU, and takes three times as long to start.
+
+    Its worker is a process of its own so that threads can be pinned to cores. One thread needs no pinning: in the
+    engine's core it costs a quarter less to start, 500 MB less, and two engines do not share one core.
+    """
+    dtype = "bfloat16" if spec.settings.dtype == "auto" else spec.settings.dtype
+    worker = ["--distributed-executor-backend", "uni"] if spec.computes_on_one_thread else []
+    return ["--enforce-eager", "--dtype", dtype, *worker]
 
 
 def _gpu_arguments(spec: EngineSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def spec_for(model: Model, slot: Slot) -> EngineSpec:
         max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
         settings=chosen,
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
+        cpu_cores=len(os.sched_getaffinity(0)),
         spare_loras=spare,
         max_loras=max(len(adapters) + chosen.extra_lora_slots + spare, 1),
         max_lora_rank=max([*map(_rank, adapters), *coming, EXTRA_RANK if chosen.extra_lora_slots else LORA_RANKS[0]]),
