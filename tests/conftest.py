@@ -31,6 +31,7 @@ def pytest_configure() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
+    pytest.MonkeyPatch().setattr(TransactionTestCase, "_fixture_teardown", empty)
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
 
 
@@ -60,9 +61,6 @@ def empty(_: TransactionTestCase) -> None:
     """What follows a test that commits. Django's own also makes every permission anew, which takes most of its time."""
     tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
     connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), sorted(tables)))
-
-
-TransactionTestCase._fixture_teardown = empty  # type: ignore[attr-defined]
 
 
 @pytest.fixture

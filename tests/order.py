@@ -10,16 +10,11 @@ SHARE_A_SITE = ("tests/browser/", "tests/conformance/")
 REAL = ("live", "engine", "browser")
 
 
-class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """A module to a process, or all modules that share a site."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group(nodeid)
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    return Scheduling(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = group
+    return scheduling
 
 
 @pytest.hookimpl(trylast=True)
@@ -37,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def group(nodeid: str) -> str:
+    """What one process runs: a module, or all modules that share a site."""
     return next(filter(nodeid.startswith, SHARE_A_SITE), nodeid.partition("::")[0])
 
 
