@@ -20,7 +20,7 @@ from batchserver.embedded.valkey import Valkey
 from batchserver.supervisor import Service
 
 CELERY = ("-m", "celery", "--quiet", "-A", "batchserver")
-QUICK = {"CELERY_SKIP_CHECKS": "1"}  # they load every page of the site; the web process runs them
+QUICK = {"CELERY_SKIP_CHECKS": "1"}  # its checks load every page of the site; the web process runs them
 CONTROL_PROCESSES = 3  # two own the control slots, one answers short tasks
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-SHARE_A_SITE = ("tests/browser/", "tests/conformance/")
+SHARE_A_SITE = ("tests/browser/", "tests/conformance/")  # most of their modules
 REAL = ("live", "engine", "browser")
 
 
