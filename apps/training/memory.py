@@ -4,7 +4,8 @@ Weights, adapter, gradients and optimizer follow from the shapes: the optimizer 
 each that is trained, in the precision of that one (4 bytes for an adapter, 2 for a whole model in bfloat16).
 Activations are those of a decoder of Llama's kind: what each layer keeps for the way back, or with gradient
 checkpointing each layer's input; and room for the layers that are worked on. The loss is computed in pieces, so it
-takes no room for all logits. What a CPU needs beside was fitted to measurements; what a GPU does is a round figure.
+takes no room for all logits, but on a CPU where Unsloth does not train. What a CPU needs beside was fitted to
+measurements; what a GPU does is a round figure.
 """
 
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ def estimate(
         gradients=trained * trained_bytes,
         optimizer=trained * trained_bytes * MOMENTS,
         activations=_activations(shape, method, technique, options, on_cpu=on_cpu)
-        + _loss(shape, method, options, on_cpu=on_cpu),
+        + _loss(shape, method, technique, options, on_cpu=on_cpu),
         overhead=CPU_OVERHEAD if on_cpu else GPU_OVERHEAD,
     )
 
@@ -154,8 +155,8 @@ def _bytes_of_token(shape: Shape, technique: Technique, options: Options, *, on_
     return kept + sum(wide * ways[target][0] + SINGLE * options.rank for target in options.targets)
 
 
-def _loss(shape: Shape, method: Method, options: Options, *, on_cpu: bool) -> int:
+def _loss(shape: Shape, method: Method, technique: Technique, options: Options, *, on_cpu: bool) -> int:
     tokens = options.batch_size * options.max_length * (2 if method == "dpo" else 1)
     logits = tokens * shape.vocabulary
-    whole = on_cpu and method == "dpo"  # plain PyTorch's, at once
+    whole = on_cpu and (method == "dpo" or technique == "qlora")  # plain PyTorch's, at once
     return SINGLE * PIECE_COPIES * (logits if whole else min(logits, PIECE))

@@ -56,7 +56,7 @@ class TrainingJob(models.Model):
 
     class Technique(models.TextChoices):
         LORA = "lora", "LoRA: a small adapter on the model"
-        QLORA = "qlora", "QLoRA: an adapter on the model in 4 bits; needs a GPU"
+        QLORA = "qlora", "QLoRA: an adapter on the model in 4 bits"
         FULL = "full", "All weights"
 
     class Status(models.TextChoices):

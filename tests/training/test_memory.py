@@ -117,6 +117,9 @@ def test_it_says_whether_it_fits(memory: float, sentence: str) -> None:
             2_233_417_728,
         ),
         ("full", {"batch_size": 2, "max_length": 256, "gradient_checkpointing": True}, 2_184_331_264),
+        ("qlora", {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True}, 2_922_770_432),
+        ("qlora", {"batch_size": 1, "max_length": 256, "gradient_checkpointing": True}, 1_185_583_104),
+        ("qlora", {"batch_size": 1, "max_length": 512, "gradient_checkpointing": False}, 1_917_493_248),
     ],
 )  # fmt: skip
 def test_it_was_right_about_the_demo_model(technique: Technique, options: dict[str, Any], measured: int) -> None:

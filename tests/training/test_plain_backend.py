@@ -1,4 +1,4 @@
-"""The backend without Unsloth, for real on the CPU: whole models, and preferences."""
+"""The backend without Unsloth, for real on the CPU: whole models, preferences, and models in 4 bits."""
 
 import json
 from math import log
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from apps.training import checkpoints
-from apps.training.spec import Ended, Stepped
+from apps.training.deployments.merging import merge
+from apps.training.spec import Ended, MergeOrder, Stepped
 from tests.training.runs import Told, make_spec, run
 from tests.training.tiny import pair, write_rows
 
@@ -35,6 +36,14 @@ def preferring(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     rows = str(write_rows(folder / "rows.jsonl", pairs))
     options = {"max_steps": STEPS, "learning_rate": 0.01, "eval_steps": 3, "beta": 0.5}
     return run(make_spec(tiny_model, folder, method="dpo", train_file=rows, valid_file=rows, options=options)), folder
+
+
+@pytest.fixture(scope="module")
+def quantized(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Path]:
+    """An adapter learns facts on the model in 4 bits. Here too plain is chosen."""
+    folder = tmp_path_factory.mktemp("qlora")
+    options = {"max_steps": STEPS, "eval_steps": 3}
+    return run(make_spec(tiny_model, folder, technique="qlora", valid=4, options=options)), folder
 
 
 def test_it_works(whole: tuple[Told, Path]) -> None:
@@ -80,3 +89,22 @@ def test_preferences_make_an_adapter(preferring: tuple[Told, Path], tiny_model: 
     assert [part.path for part in manifest.files if part.path.endswith(".safetensors")] == ["adapter_model.safetensors"]
     config = json.loads((folder / f"checkpoint-{STEPS}/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tiny_model)
+
+
+def test_it_learns_in_four_bits(quantized: tuple[Told, Path]) -> None:
+    told, folder = quantized
+    assert told.code == 0, told.lines
+    assert told.started.backend == "plain"
+    assert told.losses[STEPS] < told.losses[1] - 0.1
+    assert told.valid_losses[6] < told.valid_losses[3]
+    names = {part.path for part in checkpoints.verify(folder / f"checkpoint-{STEPS}", resume=True).files}
+    assert [name for name in names if name.endswith(".safetensors")] == ["adapter_model.safetensors"]
+
+
+def test_what_was_learned_in_four_bits_is_merged_in_sixteen(quantized: tuple[Told, Path], tiny_model: Path) -> None:
+    _, folder = quantized
+    merged = folder / "merged"
+    merged.mkdir()
+    order = MergeOrder(model=str(tiny_model), adapter=str(folder / f"checkpoint-{STEPS}"), folder=str(merged))
+    assert merge(order, log=folder / "merge.log", go_on=lambda: True).changed == 7 * 2, "every layer that was trained"
+    assert (merged / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()

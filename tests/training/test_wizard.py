@@ -112,7 +112,7 @@ def test_it_survives_a_strange_configuration(curator: Client, base: Model, conte
      ("o_schedule", "steep", "schedule cannot be steep"), ("o_seed", "9" * 60, "seed cannot be"),
      ("o_max_steps", "-1", "max_steps cannot be -1"), ("suffix", "a b", "A suffix has 1 to 64 letters"),
      ("method", "magic", "method is one of"), ("technique", "dora", "technique is one of"),
-     ("technique", "qlora", "QLoRA needs an NVIDIA GPU"), ("file", "file-x", "not there any more"),
+     ("file", "file-x", "not there any more"),
      ("file", "", "Choose what the model learns from"), ("model", "gone", "This model is not there any more"),
      ("model", "", "Choose a base model"), ("validation_file", "file-x", "not there any more"),
      ("file", "a\0b", "not there any more"), ("model", "a\0b", "not there any more")],
@@ -145,10 +145,8 @@ def test_what_cannot_be_trained_says_why(curator: Client, base: Model, tmp_path:
     Model.objects.create(name="rider", path=str(tmp_path), base=base)
     Model.objects.create(name="halfway", path=str(tmp_path), ready=False)
     html = html_of(curator.get(NEW))
-    for sentence in ("computes embeddings", "is an adapter", "install has not ended", "This machine has shown none"):
+    for sentence in ("computes embeddings", "is an adapter", "install has not ended"):
         assert sentence in html
-    Device.objects.create(slot="gpu:box:0", name="H100", memory_bytes=80 * 10**9)
-    assert "This machine has shown none" not in html_of(curator.get(NEW))
 
 
 def test_settings_are_duplicated(curator: Client, project: Project, base: Model) -> None:

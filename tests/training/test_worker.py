@@ -161,7 +161,7 @@ def test_it_names_the_lines_that_teach_nothing(tiny_model: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"technique": "qlora"}, "QLoRA needs a GPU: choose the technique lora."),
+        ({"technique": "qlora", "backend": "unsloth"}, "Unsloth trains a model in 4 bits on a GPU only."),
         ({"method": "dpo", "backend": "unsloth"}, "Unsloth learns preferences on a GPU only."),
     ],
 )

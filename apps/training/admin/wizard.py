@@ -16,8 +16,7 @@ from apps.core.errors import DomainError
 from apps.datasets.admin.links import Link
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.models import Export
-from apps.models.models import Device, Model
-from apps.models.slots import Slot
+from apps.models.models import Model
 from apps.training import services
 from apps.training.admin import option_fields
 from apps.training.estimates import parameters_of
@@ -26,7 +25,6 @@ from apps.training.options import OptionsRefused, parse
 
 OFFERED = 200  # files and models in a list
 TEXTS = ("file", "validation_file", "model", "method", "technique", "suffix")
-NO_GPU = "This machine has shown none."
 
 Method, Technique = TrainingJob.Method, TrainingJob.Technique
 
@@ -62,8 +60,6 @@ class Chosen:
             found["validation_file"] = "Validation needs other examples than training: choose another file, or none."
         if self.texts["model"] and self.base is None:
             found["model"] = "This model is not there any more: choose another."
-        if self.technique == Technique.QLORA and not has_gpu():
-            found["technique"] = f"QLoRA needs an NVIDIA GPU. {NO_GPU} Choose LoRA."
         if self.export and self.export.format != services.EXPORT_FORMATS.get(self.method):
             title = FORMATS[self.export.format].title
             other = "answers" if self.method == Method.SFT else "preference pairs"
@@ -120,7 +116,6 @@ def read(request: HttpRequest, query: QueryDict) -> Chosen:
 def offer(request: HttpRequest, chosen: Chosen, problems: dict[str, str]) -> dict[str, Any]:
     """The page's choices, in a constant number of queries."""
     fields = option_fields.fields(chosen.typed, chosen.parameters, problems)
-    gpu = has_gpu()
     return {
         "chosen": chosen,
         "problems": problems,
@@ -132,10 +127,7 @@ def offer(request: HttpRequest, chosen: Chosen, problems: dict[str, str]) -> dic
             for model in models(request, chosen.file.project if chosen.file else None)[:OFFERED]
         ],
         "methods": Method.choices,
-        "techniques": [
-            (value, _capital(label.rpartition(": ")[2]), NO_GPU if value == Technique.QLORA and not gpu else "")
-            for value, label in Technique.choices
-        ],
+        "techniques": [(value, _capital(label.rpartition(": ")[2])) for value, label in Technique.choices],
         "first_options": [field for field in fields if field.name in option_fields.FIRST],
         "more_options": [field for field in fields if field.name not in option_fields.FIRST],
         "open_options": any(field.is_set or field.error for field in fields if field.name not in option_fields.FIRST),
@@ -172,11 +164,6 @@ def train_on_this(request: HttpRequest, export: Export) -> Link | None:
     if not fits or not (signed_in(request).is_superuser or export.project_id in projects_where(request, CURATORS)):
         return None
     return Link("Train on this", "school", f"{reverse('admin:training_trainingjob_add')}?export={export.uid}")
-
-
-def has_gpu() -> bool:
-    slots = map(Slot.parse, Device.objects.values_list("slot", flat=True))
-    return any(slot.devices != "cpu" for slot in slots)
 
 
 def _reason(model: Model, project: Project | None) -> str:

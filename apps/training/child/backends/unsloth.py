@@ -1,4 +1,4 @@
-"""Unsloth: the fastest where it runs. On a CPU it trains LoRA and whole models; the rest needs a GPU."""
+"""Unsloth: the fastest where it runs. On a CPU it trains LoRA and whole models, supervised."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ class Unsloth:
         if spec.device != "cpu":
             return ""
         if spec.technique == "qlora":
-            return "QLoRA needs a GPU: choose the technique lora."
+            return "Unsloth trains a model in 4 bits on a GPU only."
         return "Unsloth learns preferences on a GPU only." if spec.method == "dpo" else ""
 
     def version(self) -> str:
