@@ -43,7 +43,7 @@ down: $(SERVER)  ## Stop the site
 doctor: $(SERVER)  ## Check this machine and the site, with a cure for what is wrong
 	@$(MANAGE) doctor
 
-test: setup $(DEV) $(TRAINER)  ## Run every test, or those under T=path
+test: setup-all  ## Run every test, or those under T=path
 ifeq ($(T),)
 	@code=0; $(PYTHON) -m pytest -m "not soak and not quiet" $(TESTS) || code=$$?; [ $$code != 2 ] || exit 2; \
 	  $(PYTHON) -m pytest -m "quiet and not soak" $(QUIET_TESTS) || code=$$?; exit $$code
@@ -51,10 +51,10 @@ else
 	@$(PYTHON) -m pytest -m "not soak" $(T)
 endif
 
-soak: setup $(DEV) $(TRAINER)  ## Run the long fault tests
+soak: setup-all  ## Run the long fault tests
 	@$(PYTHON) -m pytest -m soak --timeout=0 $(T)
 
-bench: setup $(DEV) $(TRAINER)  ## Measure everything, or B=name; results go to var/bench/
+bench: setup-all  ## Measure everything, or B=name; results go to var/bench/
 	@$(PYTHON) -m bench $(B)
 
 lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
@@ -66,7 +66,10 @@ lint: $(DEV)  ## Check style, types, layers, migrations and the API's schema
 	$(MANAGE) spectacular --validate --fail-on-warn --file /dev/null
 
 setup:  ## Make the interpreters and the demo model
-	@$(MAKE) -s -j2 $(SERVER) $(MODEL)
+	@$(MAKE) -s -j2 $(MODEL) $(SERVER)
+
+setup-all:
+	@$(MAKE) -s -j3 $(MODEL) $(TRAINER) $(DEV)
 
 trainer: $(TRAINER)  ## Make the interpreter that fine-tuning needs
 
@@ -130,4 +133,4 @@ $(1)/bin/python -c 'import urllib.request; urllib.request.urlopen("$(TORCH_CPU_I
   2>/dev/null && echo "--extra-index-url $(TORCH_CPU_INDEX)" || true
 endef
 
-.PHONY: help demo up down doctor test soak bench lint setup trainer
+.PHONY: help demo up down doctor test soak bench lint setup setup-all trainer
