@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+export PYTHONDONTWRITEBYTECODE :=  # some hundred processes start here: modules are compiled once
 
 SERVER_VENV := var/venv/server
 ENGINE_VENV := var/venv/engine
@@ -69,7 +70,7 @@ setup:  ## Make the interpreters and the demo model
 	@$(MAKE) -s -j2 $(MODEL) $(SERVER)
 
 setup-all:
-	@$(MAKE) -s -j3 $(MODEL) $(TRAINER) $(DEV)
+	@$(MAKE) -s -j2 $(MODEL) $(DEV) $(TRAINER)
 
 trainer: $(TRAINER)  ## Make the interpreter that fine-tuning needs
 

@@ -19,11 +19,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes compute, most others wait: at every time some of both. First what may take longest."""
+    """Tests of real processes compute, most others wait: at every time some of both. First what takes longest: what
+    says so, and what has most tests."""
     groups = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         groups[group(item.nodeid)].append(item)
-    longest_first = sorted(groups, key=lambda name: -max(map(_seconds, groups[name])))
+    longest_first = sorted(groups, key=lambda name: (-max(map(_seconds, groups[name])), -len(groups[name])))
     place: dict[str, float] = {}
     for real in (True, False):
         alike = [name for name in longest_first if any(map(_is_real, groups[name])) == real]

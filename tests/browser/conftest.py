@@ -13,7 +13,7 @@ from tests.stack.live import REPOSITORY, LiveStack
 
 DEBIAN = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+         "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion"]  # fmt: skip
 CURE = "No Chromium: `apt-get install chromium` as root, or `var/venv/server/bin/playwright install chromium`."
 PATIENCE = 30_000  # milliseconds
 SHOTS = os.environ.get("SHOTS")  # a folder for pictures of every page

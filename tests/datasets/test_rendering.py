@@ -92,9 +92,9 @@ def test_what_is_no_json_stays_as_it_is(text: str) -> None:
     ],
 )  # fmt: skip
 def test_no_text_takes_long(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     markdown(text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_words_that_differ() -> None:

@@ -148,13 +148,13 @@ def test_it_rejects(template: str) -> None:
 def test_it_rejects_what_grows_without_end(template: str) -> None:
     row = {"question": 'x"\\' * 3_000, "choices": ["a"] * 50_000}
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BadRow, match=r"more than 10,000 characters|longer than 10,000 characters"):
         render(template, row)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20 * 1024**2
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
