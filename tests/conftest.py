@@ -33,6 +33,7 @@ def pytest_configure() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
     pytest.MonkeyPatch().setattr(TransactionTestCase, "_fixture_teardown", empty)
+    settings.DATABASES["default"]["OPTIONS"]["pool"]["timeout"] = 60  # seconds: machines are busy with tests
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
 
 

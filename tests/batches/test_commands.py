@@ -188,7 +188,12 @@ def test_cancel_batch_works(workers: None, project: Project) -> None:
 
 def test_cancel_batch_waits(project: Project) -> None:
     batch = running_batch(project)
-    finish = threading.Timer(0.5, Batch.objects.filter(pk=batch.pk).update, kwargs={"status": "cancelled"})
+
+    def cancelled() -> None:
+        Batch.objects.filter(pk=batch.pk).update(status="cancelled")
+        connections.close_all()
+
+    finish = threading.Timer(0.5, cancelled)
     finish.start()
     assert run("cancel_batch", batch.uid, "--wait").strip() == f"{batch.uid} is cancelled."
     finish.join()

@@ -182,8 +182,9 @@ def test_no_key_decides_while_somebody_types_or_a_decision_is_saved(runs: dict[s
         held.append(route)
 
     page.route("**/do/rate/**", hold)
-    page.keyboard.press("3")
-    page.wait_for_function("() => document.querySelector('#review[data-busy]')")
+    page.locator("#review:not([data-busy])").wait_for()
+    with page.expect_request("**/do/rate/**"):
+        page.keyboard.press("3")
     pulsed = page.locator('#dock [data-key="3"].rv-pulse')
     page.keyboard.press("j")
     page.keyboard.press("g")

@@ -13,7 +13,7 @@ from tests.browser.training_cast import DATASET
 from tests.stack.live import LiveStack
 
 JOBS = "/admin/training/trainingjob/"
-STEPS = "24"
+STEPS = "40"
 TRAIN = 1_200_000  # milliseconds, on a machine that does much else
 BOOT = 600_000
 
@@ -65,18 +65,22 @@ def begin(page: Page, suffix: str, rate: str) -> None:
     page.wait_for_timeout(500)
 
 
-def test_a_fine_tuned_models_life(photographer: Page) -> None:
-    page = photographer
+def choose_the_stars(page: Page) -> None:
     page.goto(f"{JOBS}stars/")
     page.locator("select[name=dataset]").select_option(label=f"{DATASET} ({cast.PROJECT})")
     page.wait_for_url("**dataset=**")
     page.locator("select[name=run]").select_option(label="codes")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("[data-told=examples]")).to_have_text("48")
+
+
+def test_a_fine_tuned_models_life(photographer: Page) -> None:
+    page = photographer
+    choose_the_stars(page)
     begin(page, "doors", "0.001")
     shoot(page, "training-new")
     page.get_by_role("button", name="Start training").click()
-    page.wait_for_function("Number(document.querySelector('#job')?.dataset.completed) >= 18", timeout=TRAIN)
+    page.wait_for_function("Number(document.querySelector('#job')?.dataset.completed) >= 30", timeout=TRAIN)
     page.wait_for_timeout(1500)
     shoot(page, "training-job")
     expect(page.locator("#job[data-status=succeeded]")).to_be_visible(timeout=TRAIN)
@@ -87,6 +91,17 @@ def test_a_fine_tuned_models_life(photographer: Page) -> None:
     page.get_by_role("link", name="Lineage").click()
     expect(page.locator("#lineage")).to_be_visible()
     shoot(page, "training-lineage")
+
+    choose_the_stars(page)
+    begin(page, "slower", "0.0003")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator("#job[data-status=succeeded]")).to_be_visible(timeout=TRAIN)
     page.goto(JOBS)
-    expect(page.locator("#result_list polyline")).to_be_visible()
+    expect(page.locator("#result_list polyline")).to_have_count(2)
     shoot(page, "training-list")
+    for box in page.locator("#result_list input.action-select").all():
+        box.check()
+    page.locator("select[name=action]").select_option(label="Compare curves")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("[data-chart=compared] polyline")).to_have_count(2)
+    shoot(page, "training-compared")

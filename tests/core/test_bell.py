@@ -25,10 +25,16 @@ def test_it_works(ear: Bell) -> None:
 
 
 def test_it_wakes_at_once(ear: Bell) -> None:
-    threading.Timer(0.3, ring, ["test"]).start()
+    def ring_then() -> None:
+        ring("test")
+        connection.close()
+
+    timer = threading.Timer(0.3, ring_then)
+    timer.start()
     began = time.monotonic()
     assert ear.wait(10)
     assert time.monotonic() - began < 2
+    timer.join()
 
 
 def test_it_rings_with_the_commit_and_not_at_all_after_a_rollback(ear: Bell) -> None:
