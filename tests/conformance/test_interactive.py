@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(600)]
 
 MODEL = "smollm2-135m-instruct"
 EMBEDDER = "embedder"
+STREAMS = 10  # that are tried: an engine that is behind joins tokens to one chunk, and the next time it does not
 VOLATILE = ("id", "item_id", "created", "created_at", "request_id", "call_id")
 CAST = """
 from pathlib import Path
@@ -158,9 +159,13 @@ def masked(value: Any) -> Any:
 def test_it_works(served: Served, name: str) -> None:
     bare = served.bare(MODEL)
     told(CALLS[name], bare)  # from here on the prompt is in the prefix cache
-    expected = told(CALLS[name], bare)
-    assert not isinstance(expected, tuple), expected
-    assert told(CALLS[name], served.site) == expected
+    for _ in range(STREAMS if "streamed" in name else 1):
+        expected = told(CALLS[name], bare)
+        assert not isinstance(expected, tuple), expected
+        ours = told(CALLS[name], served.site)
+        if ours == expected:
+            break
+    assert ours == expected
 
 
 @pytest.mark.parametrize("name", ERRORS)
