@@ -60,8 +60,8 @@ def django_db_keepdb() -> bool:
 
 
 def empty(_: TransactionTestCase) -> None:
-    """What follows a test that commits. Django's own makes every permission anew, and truncates: for tables with few
-    rows that takes a hundred times as long as to delete them. Foreign keys are checked at the end."""
+    """What follows a test that commits. Django's own makes every permission anew, and truncates, which takes much
+    longer than to delete few rows. Foreign keys are checked at the end."""
     tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.SQL(";").join(DELETE.format(sql.Identifier(table)) for table in sorted(tables)))

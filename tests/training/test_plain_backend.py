@@ -101,6 +101,13 @@ def test_it_learns_in_four_bits(quantized: tuple[Told, Path]) -> None:
     assert [name for name in names if name.endswith(".safetensors")] == ["adapter_model.safetensors"]
 
 
+def test_four_bits_are_not_sixteen(quantized: tuple[Told, Path], tiny_model: Path, tmp_path: Path) -> None:
+    """At the first step the adapter adds nothing yet: the loss is the base's, which rounding has changed."""
+    sixteen = run(make_spec(tiny_model, tmp_path, backend="plain", options={"max_steps": 1}))
+    assert quantized[0].losses[1] != pytest.approx(sixteen.losses[1], abs=1e-4)
+    assert quantized[0].losses[1] == pytest.approx(sixteen.losses[1], abs=0.2)
+
+
 def test_what_was_learned_in_four_bits_is_merged_in_sixteen(quantized: tuple[Told, Path], tiny_model: Path) -> None:
     _, folder = quantized
     merged = folder / "merged"
