@@ -7,6 +7,7 @@ import msgspec
 import psycopg
 
 from apps.batches.models import Batch
+from apps.core.json_lines import escape_separators, escape_separators_in_bytes
 
 FETCH = 500  # rows in memory at a time
 
@@ -37,11 +38,19 @@ def _output_line(
     message: str,
 ) -> bytes:
     """An answer of the engine, 4xx ones included, has a response; what never got one has an error."""
-    head = b'{"id":"%s","custom_id":%s,' % (request_uid(uid, line).encode(), _json(custom_id))
+    head = b'{"id":"%s","custom_id":%s,' % (request_uid(uid, line).encode(), _text(custom_id))
     if status is None:
-        return b'%s"response":null,"error":%s}\n' % (head, _json({"code": code, "message": message}))
-    response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (status, _json(request_id), (body or "null").encode())
+        return b'%s"response":null,"error":%s}\n' % (
+            head,
+            escape_separators_in_bytes(_json({"code": code, "message": message})),
+        )
+    answer = escape_separators(body or "null").encode()
+    response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (status, _json(request_id), answer)
     return b'%s"response":%s,"error":null}\n' % (head, response)
+
+
+def _text(value: str) -> bytes:
+    return _json(value) if value.isascii() else escape_separators_in_bytes(_json(value))
 
 
 def request_uid(batch: str, line: int) -> str:

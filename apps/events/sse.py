@@ -11,6 +11,7 @@ from django.db import close_old_connections
 from django.http import StreamingHttpResponse
 
 from apps.accounts.models import ApiKey
+from apps.core.json_lines import escape_separators_in_bytes
 from apps.events import progress
 
 KEEP_ALIVE = 15.0  # seconds without a change after which a comment keeps proxies from hanging up
@@ -44,7 +45,7 @@ async def _events(topic: str, uid: str, key: ApiKey) -> AsyncIterator[bytes]:
 
 
 def _event(name: str, data: progress.Snapshot) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), escape_separators_in_bytes(msgspec.json.encode(data)))
 
 
 @partial(database_sync_to_async, thread_sensitive=False)

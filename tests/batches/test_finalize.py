@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from apps.accounts.models import Project
 from apps.batches import finalize
@@ -23,6 +24,10 @@ from tests.batches.cast import end_line, make_running
 from tests.batches.test_ledger import take, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+SEPARATORS = "one\u2028two\u2029three\x85four\x1cfive"
+
+streamed = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous")
 
 
 @pytest.fixture
@@ -192,3 +197,27 @@ def test_it_does_not_seal_again_what_another_has_just_sealed(
     assert not finalize_next(keeper)
     assert_sealed(batch, "completed", done=1, failed=0)
     assert Result.objects.count() == 1
+
+
+@streamed
+def test_no_character_of_an_answer_breaks_a_line(
+    api: APIClient, project: Project, model: Model, keeper: leases.Keeper
+) -> None:
+    batch = make_running(project, model, lines=2)
+    for line, failed in ((1, False), (2, True)):
+        body = json.dumps({"text": SEPARATORS}, ensure_ascii=False).replace(",", ",\r")
+        Result.objects.create(
+            batch=batch, line=line, failed=failed, status_code=200, custom_id=f"a{SEPARATORS}{line}", body=body
+        )
+    Shard.objects.filter(batch=batch).update(completed=1, failed=1)
+    read = [b"".join(api.get(f"/v1/batches/{batch.uid}/output{query}")) for query in ("", "?failed=true")]
+    notice_ended(keeper)
+    assert finalize_next(keeper)
+    batch.refresh_from_db()
+    assert batch.output_file
+    assert batch.error_file
+    assert [Path(file.content.path).read_bytes() for file in (batch.output_file, batch.error_file)] == read
+    for text, number in zip(read, (1, 2), strict=True):
+        (told,) = map(json.loads, text.decode().splitlines())
+        assert told["custom_id"] == f"a{SEPARATORS}{number}"
+        assert told["response"]["body"] == {"text": SEPARATORS}

@@ -12,6 +12,7 @@ from apps.batches.models import File
 from apps.core import leases
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import items
+from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import KIND
 from apps.datasets.exports.manifest import VERSION
 from apps.datasets.exports.services import cancel_export, delete_export, start_export
@@ -324,3 +325,21 @@ def test_a_version_does_not_change_meanwhile(project: Project) -> None:
     second = Version.objects.create(dataset=run.dataset, number=2)
     Example.objects.filter(number=1).update(removed_in=second.number)
     assert drive(export).rows == 3
+
+
+@pytest.mark.parametrize("chosen", [name for name, known in FORMATS.items() if known.suffix == ".jsonl"])
+def test_no_character_breaks_a_line(project: Project, chosen: str) -> None:
+    text = "one\u2028two\u2029three\x85four\rfive\x1csix"
+    run = make_run(make_version(project, [text] * 2, name=f"lines\u2028{chosen}"), {"a": [text] * 2, "b": ["no"] * 2})
+    mia = make_reviewer(project)
+    for answer in Answer.objects.filter(column__run=run, column__label="a"):
+        Star.objects.create(example_id=answer.example_id, answer=answer, reviewer=mia, shared=True)
+    items.refresh_reviews(list(Example.objects.filter(items__run=run).values_list("pk", flat=True)))
+    export = exported(run, chosen, answers="starred" if FORMATS[chosen].answers else "starred_pairs")
+    written = content(export).decode()
+    assert len(written.splitlines()) == written.count("\n") == 2
+    assert all(json.dumps(text)[1:-1] in json.dumps(json.loads(line)) for line in written.splitlines())
+    assert export.manifest_file
+    manifest = export.manifest_file.content.open("rb").read().decode()
+    assert len(manifest.splitlines()) == manifest.count("\n")
+    assert json.loads(manifest) == export.manifest

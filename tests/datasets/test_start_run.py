@@ -223,3 +223,14 @@ def test_it_survives_a_model_that_is_deleted_before_it_is_asked(version: Version
     column = run.columns.get()
     assert (column.answered, column.failed, column.due, column.model_name) == (0, 3, False, "test-model")
     assert Event.objects.filter(type="run.completed").count() == 1
+
+
+def test_no_character_of_a_prompt_breaks_a_line(project: Project, model: Model, keeper: Keeper) -> None:
+    text = "one\u2028two\u2029three\x85four\rfive"
+    start(make_version(project, [text] * 2), model, parameters={"system": text})
+    batchwork.send(keeper)
+    batch = Batch.objects.get()
+    written = File.objects.get(uid=batch.input_file_id).content.open("rb").read().decode()
+    assert len(written.splitlines()) == written.count("\n") == 2
+    for request in Request.objects.filter(batch=batch):
+        assert [message["content"] for message in json.loads(request.body)["messages"]] == [text, text]

@@ -12,6 +12,7 @@ from django.test import override_settings
 from apps.accounts.models import Project
 from apps.events import progress
 from apps.events.hints import INTERVAL, ahint
+from apps.events.sse import _event
 from tests.events.test_hint import UNREACHABLE
 
 
@@ -154,3 +155,8 @@ async def test_it_survives_a_reader_that_is_cancelled(counter: Counter) -> None:
     reader.cancel()
     await asyncio.gather(reader, return_exceptions=True)
     assert not progress._feeds
+
+
+def test_no_character_breaks_the_line_of_an_event() -> None:
+    event = _event("progress", {"final": False, "message": "one\u2028two\u2029three\x85four"}).decode()
+    assert len(event.splitlines()) == event.count("\n") == 3

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 
 from apps.batches.storage import Stored
+from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.exports.formats import Row
 from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Preference, Rating, Run, Star
@@ -94,4 +95,5 @@ def complete(about: dict[str, Any], file: Stored, filename: str) -> dict[str, An
 
 def encoded(manifest: dict[str, Any]) -> bytes:
     """The same manifest is the same bytes."""
-    return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")
+    return escape_separators_in_bytes(text) + b"\n"

@@ -14,6 +14,8 @@ import msgspec
 from django.conf import settings
 from django.core.files.base import File as Upload
 
+from apps.core.json_lines import escape_separators_in_bytes
+
 URL = "/v1/chat/completions"
 
 _json = msgspec.json.encode
@@ -57,8 +59,9 @@ class Piece(Upload[bytes]):
 
 
 def line(number: int, body: bytes) -> Line:
-    """`body` is a JSON object on one line."""
-    return Line(number, b'{"custom_id":"%d","method":"POST","url":"%s","body":%s}\n' % (number, URL.encode(), body))
+    """`body` is a JSON object without a line feed."""
+    text = b'{"custom_id":"%d","method":"POST","url":"%s","body":%s}\n' % (number, URL.encode(), body)
+    return Line(number, escape_separators_in_bytes(text))
 
 
 class Prompt:
@@ -75,7 +78,7 @@ class Prompt:
     def body(self, messages: str) -> bytes:
         """`messages` is JSON, whose line ends can only be between its tokens."""
         text = messages.encode() if self._system is None else self._with_system(messages)
-        return self._head + text.replace(b"\r", b" ").replace(b"\n", b" ") + self._tail
+        return self._head + text.replace(b"\n", b" ") + self._tail
 
     def _with_system(self, messages: str) -> bytes:
         turns = [turn for turn in msgspec.json.decode(messages) if turn.get("role") not in ("system", "developer")]

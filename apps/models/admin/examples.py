@@ -15,6 +15,7 @@ from unfold.decorators import display
 
 from apps.accounts.tenant_admin import VisibleFilter, moment
 from apps.core.api.streaming import stream
+from apps.core.json_lines import escape_separators_in_bytes
 from apps.models.admin.page import PagesAdmin
 from apps.models.models import ExampleSet, TriedPrompt
 
@@ -78,4 +79,4 @@ def _lines(examples: ExampleSet) -> Iterator[bytes]:
         for model, answer in prompt.answers.items():
             conversation = [*prompt.messages, {"role": "assistant", "content": answer}]
             line = {"messages": conversation, "model": model, "parameters": prompt.parameters}
-            yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+            yield escape_separators_in_bytes(json.dumps(line, ensure_ascii=False).encode()) + b"\n"

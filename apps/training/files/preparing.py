@@ -18,6 +18,7 @@ import msgspec
 from django.conf import settings
 
 from apps.batches.models import File
+from apps.core.json_lines import escape_separators_in_bytes
 from apps.training.files.reading import MAX_ERRORS, Limits, LineError, Reader
 from apps.training.models import TrainingJob
 from apps.training.options import Options, parse
@@ -105,7 +106,7 @@ def _checked(job: TrainingJob, param: str, target: Path, least: int, look: Calla
             if count % LOOK_EVERY == 0:
                 look()
             if not reader.errors:
-                out.write(_encode(row) + b"\n")
+                out.write(escape_separators_in_bytes(_encode(row)) + b"\n")
         _flush(out)
     if reader.errors:
         raise _invalid(job, param, reader.errors, reader.bad)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.exports.formats.format import Row, Setting, Unfit
 
 PIECE = 256 * 1024  # bytes that are gathered before they are passed on
@@ -23,9 +24,9 @@ def lines(shape: Callable[[Row], dict[str, Any]]) -> Callable[[Iterable[Row], Se
             except Unfit:
                 setting.leave_out(row)
             if len(piece) >= PIECE:
-                yield bytes(piece)
+                yield escape_separators_in_bytes(bytes(piece))
                 piece.clear()
-        yield bytes(piece)
+        yield escape_separators_in_bytes(bytes(piece))
 
     return write
 
