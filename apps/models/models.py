@@ -217,6 +217,11 @@ class EngineDeath(models.Model):
         ordering = ["-id"]
         indexes = [models.Index(fields=["model", "-at"], name="death_model_at")]
 
+    @property
+    def headline(self) -> str:
+        """The sentence for users of the model; the log's lines, which are for operators, follow it."""
+        return self.message.partition("\n")[0]
+
 
 class Timing(models.Model):
     """What a verb took on a device, learned: the costs that the plan weighs."""

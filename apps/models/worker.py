@@ -13,7 +13,7 @@ from apps.core import leases
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
 from apps.models.engines.deaths import Deaths, broken_models
-from apps.models.engines.engine import CanaryDiffers, Engine, EngineFailed
+from apps.models.engines.engine import CanaryDiffers, Engine, EngineFailed, FilesDamaged
 from apps.models.engines.fleet import Fleet, weight_bytes
 from apps.models.engines.spec import adapters_of, log_path, window
 from apps.models.jobs import Job
@@ -216,7 +216,8 @@ class GpuWorker:
             if self.must_stop():  # which says nothing about the model
                 self._fleet.show(EngineRow.State.STOPPED, model=model)
                 return False
-            self._failed(str(error), model, explained=getattr(error, "explained", True))
+            hopeless = isinstance(error, FilesDamaged)
+            self._failed(str(error), model, explained=getattr(error, "explained", True), hopeless=hopeless)
             return False
         self._turn_began = timezone.now()
         return True
@@ -279,14 +280,14 @@ class GpuWorker:
         for sleeper in self._fleet.dead():
             self._failed("The engine died while it slept.", sleeper)
 
-    def _failed(self, message: str, model: Model, *, explained: bool = False) -> None:
+    def _failed(self, message: str, model: Model, *, explained: bool = False, hopeless: bool = False) -> None:
         """Clear the slot, say so, and give whatever broke the model time before the next try."""
         log.error("%s: %s", self.slot.key, message)
         if self._fleet.model == model:
             self._leave()
             self._fleet.drop()
         lines = _last_lines(log_path(model, self.slot))
-        message = self._deaths.record(model, message, log=lines, explained=explained)
+        message = self._deaths.record(model, message, log=lines, explained=explained, hopeless=hopeless)
         self._fleet.show(EngineRow.State.FAILED, message, model)
 
 

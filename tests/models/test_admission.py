@@ -130,7 +130,8 @@ def test_it_rejects_paths_that_lead_out(path: str) -> None:
 
 
 def test_it_rejects_what_is_too_large() -> None:
-    listing = [RepoFile("config.json", 1), RepoFile("model.safetensors", 20 * GIGABYTE)]
+    listing = [RepoFile(name, 1) for name in ("config.json", "tokenizer.json")]
+    listing.append(RepoFile("model.safetensors", 20 * GIGABYTE))
     (refusal,) = choose_files(listing, max_bytes=10 * GIGABYTE).refusals
     assert "20.0 GB, and MODEL_MAX_BYTES allows 10.0 GB" in refusal.reason
 

@@ -107,7 +107,9 @@ def test_it_rejects_an_interpreter_that_is_not_there(make: Make) -> None:
 
 def test_it_rejects_a_folder_without_a_model(make: Make, tmp_path: Path) -> None:
     engine = make(model=tmp_path)
-    with pytest.raises(EngineFailed, match=r"(?s)ended with code 1\..*engine\.log.*No config\.json in"):
+    with pytest.raises(
+        EngineFailed, match=r"ended with code 1: .*No config\.json in the model.s folder\.\nLog: .*engine\.log"
+    ):
         start(engine)
 
 

@@ -41,7 +41,7 @@ def check_base(tensors: Sequence[Tensor], base: Mapping[str, Any]) -> None:
     """
     base = base.get("text_config", base)
     layers = int(base.get("num_hidden_layers", 0))
-    widths = _widths(base)
+    widths = module_widths(base)
     for tensor in tensors:
         found = WEIGHT.search(tensor.name)
         if not found:
@@ -56,8 +56,8 @@ def check_base(tensors: Sequence[Tensor], base: Mapping[str, Any]) -> None:
             raise Refused(f"Its {module} is {given} wide, the base model's {wanted}: it was trained on another model.")
 
 
-def _widths(base: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Module -> (in, out)."""
+def module_widths(base: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Of the modules of a layer that is built like Llama's: name -> (in, out)."""
     hidden, heads = base.get("hidden_size"), base.get("num_attention_heads")
     if not hidden or not heads:
         return {}

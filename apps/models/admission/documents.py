@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apps.models.admission.refusal import Refused
+from apps.models.admission.refusal import Refused, refuse_pointer
 
 MAX_BYTES = 64 * 1024**2  # the largest tokenizers have half of it
 MAX_DEPTH = 64
@@ -38,8 +38,10 @@ def read_json(path: Path) -> Any:
     """Raises `Refused`."""
     if path.stat().st_size > MAX_BYTES:
         raise Refused(f"It is larger than {MAX_BYTES // 1024**2} MiB.")
+    content = path.read_bytes()
+    refuse_pointer(content[:40])
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        return json.loads(content, object_pairs_hook=_unique)
     except RecursionError as error:
         raise Refused("It is nested too deeply.") from error
     except ValueError as error:
@@ -58,6 +60,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def check_document(path: Path) -> None:
     """Raises `Refused` for a JSON file that names code, or that cannot be read."""
     document = read_json(path)
+    if path.name == "tokenizer.json":
+        _check_tokenizer(document)
     if path.name in DATA or path.name.endswith(".index.json"):
         return
     for key, value in _entries(document):
@@ -99,6 +103,12 @@ def _check_entry(key: str, value: Any) -> None:
         for name in value if isinstance(value, list) else [value]:
             if isinstance(name, str) and not IDENTIFIER.fullmatch(name):
                 raise Refused(f"{key!r} names {name[:100]!r}, which is not the name of something built in.")
+
+
+def _check_tokenizer(document: Any) -> None:
+    model = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(model, dict) or not model.get("vocab"):
+        raise Refused("It holds no vocabulary (model.vocab): it is no tokenizer. Fetch the file again.")
 
 
 def _check_modules(modules: Any) -> None:

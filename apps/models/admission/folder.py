@@ -8,13 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from apps.models.admission import weights
 from apps.models.admission.adapter import check_base, read_adapter_config
 from apps.models.admission.chat_template import judge_templates
 from apps.models.admission.documents import check_config, check_document, read_json
-from apps.models.admission.files import is_dangerous
-from apps.models.admission.refusal import Refusal, Refused
+from apps.models.admission.files import NO_TOKENIZER, has_tokenizer, is_dangerous, missing_weights
+from apps.models.admission.generation import NAME as GENERATION
+from apps.models.admission.generation import check_generation_config
+from apps.models.admission.layers import check_layers
+from apps.models.admission.refusal import Refusal, Refused, refuse_pointer
 from apps.models.admission.safetensors import Tensor, read_tensors
 
+OTHER_LAYOUT = "It is in a layout that is not loaded here: look for a version with model.safetensors."
 SENTENCEPIECE = b"\x0a"  # how a tokenizer.model begins
 
 
@@ -69,10 +74,14 @@ def _check_file(path: Path, tensors: dict[Path, list[Tensor]]) -> None:
         tensors[path] = read_tensors(path)
     elif path.suffix == ".json":
         check_document(path)
+        if path.name == GENERATION:
+            check_generation_config(path)
     elif path.suffix == ".model":
         with path.open("rb") as file:
-            if file.read(1) != SENTENCEPIECE:
-                raise Refused("It is not a SentencePiece model.")
+            beginning = file.read(8)
+        refuse_pointer(beginning)
+        if not beginning.startswith(SENTENCEPIECE):
+            raise Refused("It is not a SentencePiece model.")
 
 
 def _judge_whole(
@@ -83,15 +92,76 @@ def _judge_whole(
     if not any("/" not in _name(path, folder) for path in tensors):
         return [] if any(name.endswith(".safetensors") for name in names) else [Refusal("", "It holds no safetensors.")]
     adapter, config = folder / "adapter_config.json", folder / "config.json"
-    if adapter in files:
+    if weights.is_adapter(names):
         return _judge(folder, adapter, partial(_check_adapter, adapter, tensors, base))
     if config not in files:
         return [Refusal("config.json", "It is missing: give a folder in Hugging Face's layout.")]
     refusals = _judge(folder, config, partial(check_config, config))
-    for path in files:
-        if path.name.endswith(".safetensors.index.json"):
-            refusals += _judge(folder, path, partial(_check_index, path, tensors))
-    return refusals
+    if not has_tokenizer(names):
+        refusals.append(Refusal("tokenizer.json", NO_TOKENIZER))
+    try:
+        index = read_index(folder)
+    except Refused as refused:
+        return [*refusals, Refusal(weights.INDEX, str(refused))]
+    found = _judge_weights(folder, names, tensors, index)
+    return refusals + (found or _judge_layers(folder, names, tensors, index) if not refusals else found)
+
+
+def read_index(folder: Path) -> dict[str, str] | None:
+    """Tensor -> file, of a model whose weights are in several; None without an index. Raises `Refused`."""
+    path = folder / weights.INDEX
+    return weight_map(read_json(path)) if path.is_file() else None
+
+
+def weight_map(index: Any) -> dict[str, str]:
+    """Raises `Refused` for what is no index."""
+    places: Any = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise Refused("It has no weight_map from tensors to files.")
+    return places
+
+
+def _judge_weights(
+    folder: Path, names: set[str], tensors: dict[Path, list[Tensor]], index: dict[str, str] | None
+) -> list[Refusal]:
+    """Every file of the weights is there, whole, once."""
+    if index is not None:
+        try:
+            _check_index(index, tensors)
+        except Refused as refused:
+            return [Refusal(weights.INDEX, str(refused))]
+    reason = "It is missing, and the other files' names count it: fetch the model again."
+    missing = [Refusal(name[:200], reason) for name in missing_weights(names, index)]
+    read = weights.files_read(names, index)
+    copies = [name for name in weights.strays(names, index) if name in read]
+    if copies:
+        kept = ", ".join(name for name in read if name not in copies)[:200]
+        cure = f"The engine would load it besides {kept}: move it out of the folder." if kept else OTHER_LAYOUT
+        return [Refusal(name, cure) for name in copies]
+    return missing or _twice(folder, read, tensors)
+
+
+def _twice(folder: Path, read: list[str], tensors: dict[Path, list[Tensor]]) -> list[Refusal]:
+    """Tensors that two files hold: which of them counts is chance."""
+    holders: dict[str, str] = {}
+    for name in read:
+        for tensor in tensors.get(folder / name, ()):
+            if (other := holders.setdefault(tensor.name, name)) != name:
+                reason = f"It holds {tensor.name[:100]!r}, which {other} holds too: move one of them out of the folder."
+                return [Refusal(name, reason)]
+    return []
+
+
+def _judge_layers(
+    folder: Path, names: set[str], tensors: dict[Path, list[Tensor]], index: dict[str, str] | None
+) -> list[Refusal]:
+    """The weights are those of the model that config.json describes; only where every file could be read."""
+    read = [folder / name for name in weights.files_read(names, index)]
+    if not all(path in tensors for path in read):
+        return []
+    config = folder / "config.json"
+    every = [tensor for path in read for tensor in tensors[path]]
+    return _judge(folder, config, lambda: check_layers(read_json(config), every))
 
 
 def _check_adapter(path: Path, tensors: dict[Path, list[Tensor]], base: Path | None) -> None:
@@ -103,12 +173,8 @@ def _check_adapter(path: Path, tensors: dict[Path, list[Tensor]], base: Path | N
         check_base(tensors[weights], json.loads((base / "config.json").read_bytes()))
 
 
-def _check_index(path: Path, tensors: dict[Path, list[Tensor]]) -> None:
+def _check_index(places: dict[str, str], tensors: dict[Path, list[Tensor]]) -> None:
     """Every tensor is in the shard that the index names."""
-    index = read_json(path)
-    places: Any = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
-        raise Refused("It has no weight_map from tensors to files.")
     found = {shard.name: {tensor.name for tensor in inside} for shard, inside in tensors.items()}
     for name, shard in places.items():
         if shard not in found:

@@ -13,3 +13,12 @@ class Refusal:
 
 class Refused(ValueError):
     """One file's refusal, raised by the rule that found it; the message is the reason."""
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/"
+
+
+def refuse_pointer(beginning: bytes) -> None:
+    """Raises `Refused` where a clone without Git LFS left the file's address instead of the file."""
+    if len(beginning) >= 8 and (beginning.startswith(LFS_POINTER) or LFS_POINTER.startswith(beginning)):
+        raise Refused("It is a pointer of Git LFS, not the file itself: run `git lfs pull` in the clone.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apps.models.admission.refusal import Refused
+from apps.models.admission.refusal import Refused, refuse_pointer
 
 MAX_HEADER_BYTES = 100_000_000  # as in the reference implementation
 MAX_METADATA_BYTES = 1_000_000
@@ -42,6 +42,7 @@ def read_tensors(path: Path) -> list[Tensor]:
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
+        refuse_pointer(prefix)
         if len(prefix) < 8:
             raise Refused("It is too short to be a safetensors file.")
         (length,) = struct.unpack("<Q", prefix)
@@ -105,6 +106,12 @@ def _check_tiles(tensors: list[Tensor], size: int) -> None:
             what = "overlaps the one before it" if tensor.start < end else "leaves bytes before it that nobody names"
             raise Refused(f"The tensor {tensor.name[:100]!r} {what}.")
         end = tensor.end
-    if end != size:
-        what = "is cut off" if end > size else "has bytes behind its last tensor that nobody names"
-        raise Refused(f"The file {what}: {end:,} bytes are named, {size:,} are there.")
+    if end > size:
+        raise Refused(
+            f"It is shorter than its header says, cut off: {end:,} bytes of tensors are named, {size:,} are there. "
+            "Fetch the file again."
+        )
+    if end < size:
+        raise Refused(
+            f"It has bytes behind its last tensor that nobody names: {end:,} bytes are named, {size:,} are there."
+        )

@@ -14,6 +14,7 @@ BACK_OFF = (0, 2, 5, 15, 30, 60)  # seconds that a model rests after its first, 
 BREAKER_DEATHS = 5  # without a known cause …
 BREAKER_WINDOW = timedelta(minutes=10)  # … within this time open the breaker …
 BREAKER_REST = timedelta(minutes=10)  # … for so long
+HOPELESS_REST = timedelta(minutes=1)  # for which a model is not looked at whose files are damaged
 LOG_LINES = 200
 KEPT = 50  # deaths of a model
 
@@ -26,8 +27,11 @@ class Deaths:
         self._in_a_row: dict[int, int] = {}
         self._rests: dict[int, float] = {}  # model -> monotonic time before which it is not tried again
 
-    def record(self, model: Model, message: str, *, log: list[str], explained: bool) -> str:
-        """Take it down. Returns the message for people, with what happens next."""
+    def record(self, model: Model, message: str, *, log: list[str], explained: bool, hopeless: bool = False) -> str:
+        """Take it down. Returns the message for people, with what happens next.
+
+        `hopeless`: it fails again until somebody does something, so that whoever asks is told at once.
+        """
         in_a_row = self._in_a_row[model.pk] = self._in_a_row.get(model.pk, 0) + 1
         self._rests[model.pk] = time.monotonic() + BACK_OFF[min(in_a_row, len(BACK_OFF)) - 1]
         with transaction.atomic():
@@ -37,7 +41,9 @@ class Deaths:
             kept = EngineDeath.objects.filter(model=model).values_list("pk", flat=True)[:KEPT]
             EngineDeath.objects.filter(model=model).exclude(pk__in=list(kept)).delete()
             opens = not explained and _is_too_much(model)
-            if opens:
+            if hopeless:
+                Model.objects.filter(pk=model.pk).update(broken_until=Now() + HOPELESS_REST)
+            elif opens:
                 Model.objects.filter(pk=model.pk).update(broken_until=Now() + BREAKER_REST)
         if not opens:
             return message

@@ -13,9 +13,10 @@ from typing import Any
 from apps.core.process import ManagedProcess, ProcessGroup
 from apps.models.engines import canary
 from apps.models.engines.canary import Canary
+from apps.models.engines.causes import last_cause
 from apps.models.engines.command import Adapter, EngineSpec, command, environment
 
-__all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec"]
+__all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec", "FilesDamaged"]
 
 POLL_SECONDS = 0.25  # between looks at an engine that loads or drains
 HEALTH_SECONDS = 5.0
@@ -23,6 +24,7 @@ ADAPTER_SECONDS = 120.0
 SLEEP_SECONDS = 120.0  # for falling asleep or waking up: large weights cross the bus
 CANARY_SECONDS = 60.0
 FAILURE_LINES = 15  # of the log, in the message of a failure
+CAUSE_LINES = 200  # of the log, in which the cause is looked for: two processes print a traceback each
 
 CURES = (  # a phrase of vLLM's, or of Python's, and what to do
     ("did not start: ", "Run `make setup`, or set ENGINE_PYTHON to an interpreter that has vLLM."),
@@ -32,18 +34,32 @@ CURES = (  # a phrase of vLLM's, or of Python's, and what to do
     ("No available memory for the cache", "Use a smaller model, or more GPUs together (GPU_SLOTS)."),
     ("KV cache is needed", "Set a shorter context on the model, or raise ENGINE_KV_CACHE_GIB (CPU)."),
     ("Cannot find any model weights", "The model's folder must hold its weights as safetensors."),
+    ("not initialized from checkpoint", "Weights are missing: fetch the model again."),
+    ("There is no module or parameter named", "Weights of another model, or of another layout, lie in the folder."),
+    ("SafetensorError", "A file of the weights is damaged: fetch the model again."),
+    ("are not supported for now", "This version of vLLM does not know the model: choose another."),
+    ("backend tokenizer", "The model's tokenizer is missing or damaged: fetch it again."),
     ("Repo id must be", "The model's folder is gone: put it back, or register the model in another."),
 )
 NO_CURE = "The log's last lines say why."
 
 
 class EngineFailed(Exception):
-    """The engine did not get ready. The message says what to do, and ends with the last lines of the log."""
+    """The engine did not get ready. The message's first line says why and what to do, without a path of this server;
+    the log's last lines follow it.
+    """
 
     def __init__(self, message: str, *, explained: bool = False) -> None:
         super().__init__(message)
         self.explained = explained
         """Whether a cause is known, which trying again does not cure."""
+
+
+class FilesDamaged(EngineFailed):
+    """The model's files are not what was installed, so no engine is started: nothing but other files cures it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, explained=True)
 
 
 class AdapterRefused(Exception):
@@ -226,9 +242,13 @@ class Engine:
             return response.status, response.read()
 
     def _cure(self) -> str:
-        text = "\n".join(self.tail(100))
+        text = "\n".join(self.tail(CAUSE_LINES))
         return next((cure for phrase, cure in CURES if phrase in text), NO_CURE)
 
     def _explain(self, what: str, cure: str) -> str:
+        cause = last_cause(self.tail(CAUSE_LINES), self.spec.model)
+        told = f"{what}: {cause}." if cause else f"{what}."
+        if not cause or cure != NO_CURE:
+            told += f" {cure}"
         lines = "\n".join(self.tail())
-        return f"The engine of {self.spec.served_name} {what}. {cure} Log: {self.spec.log}\n{lines}"
+        return f"The engine of {self.spec.served_name} {told}\nLog: {self.spec.log}\n{lines}"

@@ -20,8 +20,10 @@ from apps.core import leases
 from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand
-from apps.models.engines.engine import Adapter, AdapterRefused, Engine, EngineFailed
+from apps.models.admission.intact import fault, known_lengths
+from apps.models.engines.engine import Adapter, AdapterRefused, Engine, EngineFailed, FilesDamaged
 from apps.models.engines.spec import adapters_of, fits, spec_for
+from apps.models.installs.manifest import NAME as MANIFEST
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
 from apps.models.plan import Park, Verb
@@ -56,6 +58,7 @@ class Fleet:
     def start(self, model: Model) -> None:
         """A new engine; nothing may be awake. Raises EngineFailed, OSError, ValueError."""
         self.show(State.STARTING, model=model)
+        check_files(model)
         engine = Engine(spec_for(model, self._slot))
         with self._timed(model, Verb.START):
             engine.start()
@@ -234,6 +237,13 @@ class Fleet:
             costs.record(device=self._device, model=model, verb=verb, seconds=time.monotonic() - began)
         except Error as error:
             log.warning("%s: what %s took is not remembered: %s", self._slot.key, verb, error)
+
+
+def check_files(model: Model) -> None:
+    """Raises FilesDamaged, in a moment, for what an engine would need a minute to fail at."""
+    lengths = known_lengths(model.folder / MANIFEST)
+    if problem := fault(model.folder, lengths):
+        raise FilesDamaged(f"{problem} Put the file back, or install the model again.\nFolder: {model.folder}")
 
 
 def weight_bytes(model: Model) -> int:

@@ -38,10 +38,12 @@ def late(model: Model) -> ApiError:
 def broken(model: Model, seconds: float) -> ApiError:
     """Its engines died too often. Asks the database."""
     wait = math.ceil(seconds)
-    message = f"Engines of the model '{model.name}' died again and again: none is started in the next {wait} s."
     death = EngineDeath.objects.filter(model=model.engine_model).first()
-    if death:
-        message += f" The last one: {_headline(death.message)}"
+    if death and death.explained:
+        message = f"The model '{model.name}' is broken: {death.headline}"
+    else:
+        message = f"Engines of the model '{model.name}' died again and again: none is started in the next {wait} s."
+        message += f" The last one: {death.headline}" if death else ""
     return ApiError(503, message, "model_broken", "model", headers={"Retry-After": str(wait)})
 
 

@@ -17,7 +17,8 @@ from apps.events import progress
 from apps.events.services import announce
 from apps.models import claims
 from apps.models.engines import canary
-from apps.models.engines.engine import UnixHTTPConnection
+from apps.models.engines.causes import last_cause
+from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import EngineDeath, Install, Model
 
@@ -79,8 +80,8 @@ def ask(host: EngineHost, model: Model | None) -> str:
             response = connection.getresponse()
             status, answer = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        tail = "\n".join(host.engine.tail())
-        return f"Its engine did not answer a first prompt: {error!r}. The log's last lines say why.\n{tail}"
+        cause = last_cause(host.engine.tail(CAUSE_LINES), host.engine.spec.model) or repr(error)
+        return f"Its engine did not answer a first prompt: {cause}."
     if status != 200:
         return f"Its engine refused a first prompt: {answer.decode(errors='replace')[:2_000]}"
     song = canary.read(model.runner, answer)
@@ -117,7 +118,7 @@ def _settle(install: Install) -> bool:
     elif install.cancel_requested_at is not None:
         fail(install, "Cancelled.", Status.CANCELLED)
     elif death := EngineDeath.objects.filter(model=model.engine_model, at__gt=model.created_at).first():
-        fail(install, death.message)
+        fail(install, death.headline)
     else:
         return False
     return True

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.models.admission import Refusal, inspect_folder
+from apps.models.admission.folder import read_index
 from apps.models.admission.safetensors import read_tensors
+from apps.models.admission.weights import files_read, is_adapter
 from apps.models.installs import manifest
 from apps.models.installs.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
 from apps.models.installs.fit import loaded_bytes
@@ -28,8 +30,9 @@ class NotAdmitted(Refused):
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Of a local folder, what `resolve` tells of a repository. Raises Refused."""
+    entries = folder.iterdir() if folder.is_dir() else ()
     adapter = folder / "adapter_config.json"
-    path = adapter if adapter.is_file() else folder / "config.json"
+    path = adapter if is_adapter(path.name for path in entries) else folder / "config.json"
     if not path.is_file():
         raise Refused(f"{folder} holds neither config.json nor adapter_config.json: give one in that layout.")
     content = path.read_bytes() if path.stat().st_size <= MAX_CONFIG_BYTES else b""
@@ -60,13 +63,15 @@ def verify(folder: Path, order: Order) -> None:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The sizes and the kind of a folder that was admitted."""
+    """The sizes and the kind of a folder that was admitted. Weights that no engine reads do not count."""
     path = folder / "config.json"
     config = json.loads(path.read_bytes()) if path.exists() else {}
-    weights = [tensor for path in sorted(folder.glob("*.safetensors")) for tensor in read_tensors(path)]
+    signed = _signed(folder)
+    read = files_read(signed, read_index(folder))
+    unread = {name for name in files_read(signed, None) if name not in read}
     return {
-        "bytes": sum(entry["bytes"] for entry in _signed(folder).values()),
-        "weights": loaded_bytes(weights),
+        "bytes": sum(entry["bytes"] for name, entry in signed.items() if name not in unread),
+        "weights": loaded_bytes(tensor for name in read for tensor in read_tensors(folder / name)),
         "pooling": is_pooling(folder, config),
     }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from apps.models.admission import RepoFile, choose_files
+from apps.models.admission.weights import INDEX, is_adapter
 from apps.models.installs.checking import NotAdmitted, admit, describe, read_config, verify
 from apps.models.installs.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
 from apps.models.installs.hub import Away, Hub
@@ -36,10 +37,12 @@ def resolve(order: Order) -> None:
     hub = Hub(order.endpoint, order.token)
     found = hub.look_up(order.repo, order.revision)
     by_path = {file.path: file for file in found.files}
-    choice = choose_files((RepoFile(file.path, file.bytes) for file in found.files), max_bytes=order.max_bytes)
+    index = hub.read_index(order.repo, found.commit, by_path[INDEX]) if INDEX in by_path else None
+    listing = (RepoFile(file.path, file.bytes) for file in found.files)
+    choice = choose_files(listing, max_bytes=order.max_bytes, index=index)
     if choice.refusals:
         raise NotAdmitted(choice.refusals)
-    adapter = by_path.get("adapter_config.json")
+    adapter = by_path["adapter_config.json"] if is_adapter(file.path for file in choice.wanted) else None
     config = hub.read_config(order.repo, found.commit, adapter or by_path["config.json"])
     for chosen in choice.wanted:
         tell("item", item=by_path[chosen.path])

@@ -25,10 +25,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 
+from apps.models.admission.folder import weight_map
+from apps.models.admission.refusal import Refused as NotAnIndex
 from apps.models.installs.errand import File, Refused
 
 INFO_SECONDS = 20.0
 MAX_CONFIG_BYTES = 4 * 1024**2
+MAX_INDEX_BYTES = 64 * 1024**2
 MAX_VALUE_CHARACTERS = 4_000  # of a key of a configuration; what is longer says nothing about sizes
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
@@ -97,16 +100,26 @@ class Hub:
 
     def read_config(self, repo: str, commit: str, file: File) -> dict[str, Any]:
         """A configuration of the repository; see `short_config`. Raises Refused, Away."""
-        content = io.BytesIO()
-        if file.bytes <= MAX_CONFIG_BYTES:
-            with self._explained(repo, commit):
-                self._get(repo, commit, file, content, 0)
-        return short_config(content.getvalue())
+        return short_config(self._read(repo, commit, file, MAX_CONFIG_BYTES))
+
+    def read_index(self, repo: str, commit: str, file: File) -> dict[str, str] | None:
+        """Which file holds each tensor; None for what is no index, or too large for one. Raises Refused, Away."""
+        try:
+            return weight_map(msgspec.json.decode(self._read(repo, commit, file, MAX_INDEX_BYTES)))
+        except (msgspec.DecodeError, RecursionError, NotAnIndex):
+            return None
 
     def download(self, repo: str, commit: str, file: File, path: Path) -> None:
         """Add what the file at `path` lacks, from where it ends. Raises Refused, Away, OSError."""
         with self._explained(repo, commit), path.open("ab", buffering=0) as target:
             self._get(repo, commit, file, target, target.tell())
+
+    def _read(self, repo: str, commit: str, file: File, most: int) -> bytes:
+        content = io.BytesIO()
+        if file.bytes <= most:
+            with self._explained(repo, commit):
+                self._get(repo, commit, file, content, 0)
+        return content.getvalue()
 
     def _get(self, repo: str, commit: str, file: File, target: Any, have: int) -> None:
         headers = {"Accept-Encoding": "identity"}

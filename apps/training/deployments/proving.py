@@ -17,7 +17,8 @@ from django.db.models import QuerySet
 
 from apps.core import leases
 from apps.events import progress
-from apps.models.engines.engine import UnixHTTPConnection
+from apps.models.engines.causes import last_cause
+from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.engines.spec import adapters_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
@@ -140,8 +141,8 @@ def ask(host: EngineHost, name: str, prompt: Prompt) -> str:
             response = connection.getresponse()
             status, answer = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        tail = "\n".join(host.engine.tail())
-        raise Unanswered(f"The engine of {name} did not answer: {error!r}. Its last lines say why.\n{tail}") from error
+        cause = last_cause(host.engine.tail(CAUSE_LINES), host.engine.spec.model) or repr(error)
+        raise Unanswered(f"The engine of {name} did not answer: {cause}.") from error
     if status != 200:
         said = answer.decode(errors="replace")[:ERROR_CHARACTERS]
         raise Unanswered(f"The engine refused a prompt to {name}: {said}")
@@ -204,7 +205,7 @@ def _settle(deployment: Deployment) -> bool:
     elif model.base and model.name not in {adapter.name for adapter in adapters_of(model.base)}:
         message = "The adapter's files are gone or broken: deploy it again."
     elif death := _death(base, model) or _death(model.engine_model, model):
-        message = death.message
+        message = death.headline
     else:
         return False
     with transaction.atomic():
