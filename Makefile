@@ -24,6 +24,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 T ?=
 B ?=
+N ?=
 
 # Modules of tests at once: each waits for processes most of the time. Those that measure time have a quieter machine.
 TESTS := -n $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8))) --dist loadscope --no-loadscope-reorder
@@ -54,6 +55,9 @@ endif
 
 soak: setup-all  ## Run the long fault tests
 	@$(PYTHON) -m pytest -m soak --timeout=0 $(T)
+
+peers: setup $(DEV)  ## Run the newest outside clients against a live site, or N=name; see docs/peers.md
+	@$(PYTHON) -m tests.peers $(N)
 
 bench: setup-all  ## Measure everything, or B=name; results go to var/bench/
 	@$(PYTHON) -m bench $(B)
@@ -134,4 +138,4 @@ $(1)/bin/python -c 'import urllib.request; urllib.request.urlopen("$(TORCH_CPU_I
   2>/dev/null && echo "--extra-index-url $(TORCH_CPU_INDEX)" || true
 endef
 
-.PHONY: help demo up down doctor test soak bench lint setup setup-all trainer
+.PHONY: help demo up down doctor test soak peers bench lint setup setup-all trainer

