@@ -16,6 +16,7 @@ from apps.models.models import Engine, Model
 
 SHOWN = 8  # batches of each kind
 LATELY = timedelta(days=1)
+ENDED_AT = Coalesce("completed_at", "failed_at", "expired_at", "cancelled_at")
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     batches = Batch.objects.visible_to(user)
     shown = batches.with_progress().select_related("project")
     running = shown.filter(status__in=Batch.OPEN).order_by("-priority", "id")[:SHOWN]
-    ended = shown.exclude(status__in=Batch.OPEN)[:SHOWN]
+    ended = shown.exclude(status__in=Batch.OPEN).order_by(ENDED_AT.desc(), "-id")[:SHOWN]
     models = set(admin.site.get_model_admin(Model).get_queryset(request).values_list("pk", flat=True))
     return {
         **context,

@@ -2,15 +2,18 @@
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models.query import MAX_GET_RESULTS
+from django.db.models.sql.compiler import SQLCompiler
 from django.test import TransactionTestCase
 from psycopg import sql
 from rest_framework.test import APIClient
@@ -29,6 +32,7 @@ KEPT = {"django_content_type", "auth_permission", "django_migrations"}
 
 
 def pytest_configure() -> None:
+    pytest.MonkeyPatch().setattr(SQLCompiler, "as_sql", refusing_lost_order(SQLCompiler.as_sql))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # crowds of clients need more than the usual 1024 files
     settings.STATIC_ROOT.mkdir(parents=True)  # whitenoise warns without it
@@ -57,6 +61,19 @@ def django_db_modify_db_settings(servers: None) -> None:
 def django_db_keepdb() -> bool:
     """The database has every migration already, and goes away with its server."""
     return True
+
+
+def refusing_lost_order(as_sql: Callable[..., Any]) -> Callable[..., Any]:
+    """Django leaves `Meta.ordering` out of a query with GROUP BY, without a word: one that takes the first rows of such
+    a query takes any rows."""
+
+    def checked(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
+        made = as_sql(self, *args, **kwargs)
+        limited = self.query.high_mark not in (None, MAX_GET_RESULTS, 1)  # these are get(), and exists()
+        assert not (limited and vars(self).get("_meta_ordering") and " GROUP BY " in made[0]), f"No order: {made[0]}"
+        return made
+
+    return checked
 
 
 def empty(_: TransactionTestCase) -> None:

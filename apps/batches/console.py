@@ -6,16 +6,20 @@ from contextlib import aclosing
 from typing import Any
 
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from apps.batches.models import Batch
+from apps.batches.models import Batch, Result
 from apps.batches.progress import TOPIC
+from apps.core.console import show
 from apps.events import progress
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
+WAIT = "until it has ended; exit code 0: every request was answered, 3: some or all failed, 1: it did not complete"
+LINES_FAILED = 3  # exit code: the batch completed, and some or all of its lines failed
+DROP = ("", "created", "failed", "done")  # columns of the batches' table, on a narrow terminal
 
 
 def find_batch(uid: str) -> Batch:
@@ -37,14 +41,29 @@ def wait_for(batch: Batch, wanted: str = Batch.Status.COMPLETED) -> None:
         ) from None
     batch.refresh_from_db()
     if batch.errors:
-        Console().print(errors_table(batch))
+        show(errors_table(batch))
     if batch.status != wanted:
         raise CommandError(f"{batch.uid} is {batch.status}: {batch.get_status_display()}.")
 
 
+def check_answers(batch: Batch) -> None:
+    """Raises `CommandError`, with exit code `LINES_FAILED`, when a line of a completed batch has no answer."""
+    failed = Result.objects.filter(batch=batch, failed=True)
+    if not (count := failed.count()):
+        return
+    first = failed.order_by("line").values_list("line", "custom_id", "error_message", "body")[0]
+    line, custom_id, message, body = first
+    reason = message or (body or "").strip()
+    raise CommandError(
+        f"{count:,} of {batch.total:,} requests of {batch.uid} failed; the first is line {line} ({custom_id[:60]}):"
+        f" {reason[:300]} All are in {batch.error_file}.",
+        returncode=LINES_FAILED,
+    )
+
+
 def batches_table(batches: Iterable[Any]) -> Table:
     """A row per batch; they were read `with_progress`."""
-    table = Table("batch", "status", "", "done", "failed", "model", "created")
+    table = Table(Column("batch", no_wrap=True), "status", "", "done", "failed", "model", "created")
     for batch in batches:
         done = batch.completed_lines + batch.failed_lines
         table.add_row(
@@ -53,7 +72,7 @@ def batches_table(batches: Iterable[Any]) -> Table:
             ProgressBar(total=max(batch.total, 1), completed=done, width=20),
             f"{done:,}/{batch.total:,}",
             f"{batch.failed_lines:,}",
-            batch.model_name,
+            Text(batch.model_name),
             f"{batch.created_at:%Y-%m-%d %H:%M}",
         )
     return table
@@ -63,7 +82,7 @@ def errors_table(batch: Batch) -> Table:
     """What validation found, at most 100 lines of the input."""
     table = Table("line", "code", "message", title="The input was refused")
     for error in batch.errors or []:
-        table.add_row(str(error["line"] or ""), error["code"], error["message"])
+        table.add_row(str(error["line"] or ""), error["code"], Text(error["message"]))
     return table
 
 

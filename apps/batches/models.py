@@ -60,8 +60,12 @@ class File(models.Model):
 
 class BatchQuerySet(TenantQuerySet["Batch"]):
     def with_progress(self) -> Self:
-        """Adds the shards' sums, so that a page of batches costs one query."""
-        return self.annotate(
+        """Adds the shards' sums, so that a page of batches costs one query. Newest first where no order was given.
+
+        Django leaves `Meta.ordering` out of a query with GROUP BY: its order has to be given.
+        """
+        ordered = self if self.query.order_by else self.order_by("-id")
+        return ordered.annotate(
             completed_lines=Coalesce(Sum("shards__completed"), 0),
             failed_lines=Coalesce(Sum("shards__failed"), 0),
             input_tokens=Coalesce(Sum("shards__input_tokens"), 0),

@@ -13,12 +13,14 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from apps.core.tasks import unowned
 from apps.models import demand
 from apps.models.models import Device, Engine, Model
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
+DROP = ("settings", "source", "size")  # columns of the models' table, on a narrow terminal
 TELL_SECONDS = 1.0  # between two words to the workers that somebody waits
 LOOK_SECONDS = 0.2
 
@@ -82,7 +84,13 @@ def engines_table(devices: Iterable[Device]) -> Table:
     for device in devices:
         for engine in device.engines.all():
             sentence = engine.message.partition("\n")[0] or engine.get_state_display()
-            table.add_row(str(device), str(engine.model), engine.state, sentence, f"{engine.since:%Y-%m-%d %H:%M:%S}")
+            table.add_row(
+                Text(str(device)),
+                Text(str(engine.model)),
+                engine.state,
+                Text(sentence),
+                f"{engine.since:%Y-%m-%d %H:%M:%S}",
+            )
         if not device.engines.all():
             table.add_row(str(device), "", "", "No engine ran here yet", "")
     return table
@@ -95,7 +103,7 @@ def models_table(models: Iterable[Model]) -> Table:
         kind = f"adapter of {model.base}" if model.base else model.runner
         chosen = ", ".join(f"{key}={value}" for key, value in model.engine_settings.items())
         size = filesizeformat(model.bytes) if model.bytes else ""
-        table.add_row(model.name, kind, model.source or model.path, size, _state(model), chosen)
+        table.add_row(Text(model.name), Text(kind), Text(model.source or model.path), size, _state(model), Text(chosen))
     return table
 
 

@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 from django.core.files.base import File as Upload
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from apps.accounts.console import project_or_oldest
 from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.batches.services import create_file
+from apps.core.console import show, terminal
 from apps.datasets.exports import console as exports
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
@@ -24,6 +25,7 @@ from apps.training.deployments import services as deployments
 from apps.training.deployments.progress import COLUMNS
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
+DROP = ("created", "how", "project", "steps")  # columns of the jobs' table, on a narrow terminal
 SHOWN = 3  # prompts of a comparison
 SHOWN_CHARACTERS = 300
 
@@ -67,7 +69,7 @@ def training_file(source: str, *, project: str | None, method: str, run: str) ->
     if export := Export.objects.select_related("file").filter(uid=source).first():
         return _file_of(export)
     if Path(source).is_file():
-        return upload(Path(source), _project(project))
+        return upload(Path(source), project_or_oldest(project))
     return _file_of(_exported(exports.find_dataset(source, project), method, run))
 
 
@@ -102,7 +104,7 @@ def wait_for_job(job: TrainingJob) -> None:
     job.refresh_from_db()
     for error in job.errors or ():
         line = f", line {error['line']}" if error.get("line") else ""
-        Console(stderr=True).print(f"  {error['file']}{line}: {error['message']}", markup=False, highlight=False)
+        terminal(stderr=True).print(f"  {error['file']}{line}: {error['message']}", markup=False, highlight=False)
     if job.status != TrainingJob.Status.SUCCEEDED:
         raise CommandError(f"{job.uid} is {job.status}. {job.message}")
 
@@ -112,14 +114,14 @@ def wait_for_deployment(deployment: Deployment) -> None:
     follow(deployments.TOPIC, deployment.uid, MofNCompleteColumn())
     deployment.refresh_from_db()
     if deployment.parity.get("base"):
-        Console(stderr=True).print(parity_table(deployment))
+        show(parity_table(deployment), console=terminal(stderr=True))
     if deployment.status != Deployment.Status.READY:
         raise CommandError(f"{deployment.name} is {deployment.status}. {deployment.message}")
 
 
 def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
     """A row for each job; its `project` is fetched with it."""
-    table = Table(Column("job", no_wrap=True, min_width=38), "project", "base", "how", "state", "steps", "created", "")
+    table = Table(Column("job", no_wrap=True), "project", "base", "how", "state", "steps", "created", "")
     for job in jobs:
         how, steps = f"{job.method} {job.technique}", f"{job.step:,}/{job.steps:,}" if job.steps else ""
         table.add_row(
@@ -147,14 +149,6 @@ def _question(prompt: dict[str, Any]) -> str:
 
 def _short(text: str) -> Text:
     return Text(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
-
-
-def _project(name: str | None) -> Project:
-    projects = Project.objects.filter(name=name) if name else Project.objects.all()
-    if len(projects) != 1:
-        names = ", ".join(Project.objects.values_list("name", flat=True)[:20]) or "none; make one in the admin"
-        raise CommandError(f"Say which project with --project NAME. Projects: {names}.")
-    return projects[0]
 
 
 def _exported(dataset: Dataset, method: str, run: str) -> Export:

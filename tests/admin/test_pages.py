@@ -1,15 +1,22 @@
 """The other pages: models, engines, projects, events, people, the overview and the landing page."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from apps.accounts.models import Membership, Project
+from apps.batches.models import Batch
 from apps.events.models import Event
 from apps.events.services import announce
 from apps.models.models import Device, Engine, Model
+from batchserver.dashboard import SHOWN
+from tests.events.cast import running_batch
 
 PLACES = {
     "batches/batch": "add/", "batches/file": "", "models/model": "add/", "models/engine": "", "events/event": "",
@@ -132,6 +139,28 @@ def test_events_are_delivered_again(curator: Client, viewer: Client, project: Pr
 def test_the_landing_page_names_the_readers_address(client: Client, db: None) -> None:
     assert 'base_url="http://localhost:4080/v1"' in client.get("/", HTTP_HOST="localhost:8001").content.decode()
     assert 'base_url="http://localhost/v1"' in client.get("/", HTTP_HOST="localhost").content.decode()
+
+
+def test_the_landing_page_shows_as_there_what_is_installed(
+    client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = client.get("/").content.decode()
+    assert html.count('<g class="is"') == 6
+    assert not re.search("planned|not installed", html, re.IGNORECASE)
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "apps.training")
+    html = client.get("/").content.decode()
+    assert html.count('<g class="is"') == 4
+    assert "Not installed here: Train, Deploy." in html
+
+
+def test_the_overview_shows_what_ended_last(admin: Client, project: Project) -> None:
+    batches = [running_batch(project, total=1) for _ in range(SHOWN + 2)]
+    for hours, batch in enumerate(batches):
+        ended_at = timezone.now() - timedelta(hours=hours)  # those that were made first ended last
+        Batch.objects.filter(pk=batch.pk).update(status=Batch.Status.COMPLETED, completed_at=ended_at)
+    html = admin.get("/admin/").content.decode().partition("Ended last")[2]
+    shown = [int(pk) for pk in re.findall(r"/admin/batches/batch/(\d+)/change/", html)]
+    assert shown == [batch.pk for batch in batches[:SHOWN]]
 
 
 def test_the_landing_page_names_no_model_to_strangers(client: Client, admin: Client, model: Model) -> None:

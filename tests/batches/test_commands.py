@@ -64,6 +64,8 @@ class Workers(threading.Thread):
     def __init__(self) -> None:
         super().__init__()
         self.over = threading.Event()
+        self.failing = 0
+        """How many of a batch's lines fail, from the first."""
 
     def run(self) -> None:
         keeper = Keeper()
@@ -77,28 +79,30 @@ class Workers(threading.Thread):
 
     def answer_all(self) -> None:
         for request in Request.objects.filter(batch__status="in_progress", batch__results=None):
+            fails = request.line <= self.failing
             Result.objects.create(
                 batch=request.batch,
                 line=request.line,
                 custom_id=request.custom_id,
-                failed=False,
-                status_code=200,
-                body='{"answer":"yes"}',
+                failed=fails,
+                status_code=400 if fails else 200,
+                body='{"error":{"message":"Too long."}}' if fails else '{"answer":"yes"}',
             )
         for shard in Shard.objects.filter(batch__status="in_progress"):
-            Shard.objects.filter(pk=shard.pk).update(completed=shard.lines, output_tokens=10)
+            answered = {"completed": shard.lines - self.failing, "failed": self.failing}
+            Shard.objects.filter(pk=shard.pk).update(**answered, output_tokens=10)
 
 
 @pytest.fixture
-def workers(transactional_db: None) -> Iterator[None]:
+def workers(transactional_db: None) -> Iterator[Workers]:
     workers = Workers()
     workers.start()
-    yield
+    yield workers
     workers.over.set()
     workers.join()
 
 
-def test_it_works(workers: None, project: Project, model: Model, tmp_path: Path) -> None:
+def test_it_works(workers: Workers, project: Project, model: Model, tmp_path: Path) -> None:
     output = tmp_path / "answers.jsonl"
     said = run("submit_batch", jsonl(tmp_path), "--output", output, "--priority", 7)
     batch = Batch.objects.get()
@@ -113,7 +117,7 @@ def test_submit_batch_does_not_wait_unless_told(project: Project, tmp_path: Path
 
 
 def test_submit_batch_shows_what_is_wrong_with_the_input(
-    workers: None, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workers: Workers, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = jsonl(tmp_path, model="unknown")
     path.write_text(path.read_text() + "not JSON\n")
@@ -139,13 +143,31 @@ def test_submit_batch_leaves_the_batch_running_on_ctrl_c(
     assert Batch.objects.get().status == "validating"
 
 
-def test_submit_batch_asks_which_project(tmp_path: Path) -> None:
+def test_submit_batch_says_which_of_several_projects_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "two"):
         Project.objects.create(name=name)
-    with pytest.raises(CommandError, match=r"--project NAME\. Projects: one, two"):
-        run("submit_batch", jsonl(tmp_path))
+    run("submit_batch", jsonl(tmp_path))
+    assert "In project one, the oldest; --project NAME takes another." in capsys.readouterr().err
     run("submit_batch", jsonl(tmp_path), "--project", "two")
-    assert Batch.objects.get().project.name == "two"
+    assert [batch.project.name for batch in Batch.objects.order_by("pk")] == ["one", "two"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(CommandError, match=r"There is no project 'three'\. Projects: one, two\."):
+        run("submit_batch", jsonl(tmp_path), "--project", "three")
+
+
+@pytest.mark.parametrize("failed", [1, 3])
+def test_submit_batch_tells_by_its_exit_code_that_lines_failed(
+    workers: Workers, project: Project, model: Model, tmp_path: Path, failed: int
+) -> None:
+    workers.failing = failed
+    output = tmp_path / "answers.jsonl"
+    with pytest.raises(CommandError, match=rf"^{failed} of 3 requests of batch_\w+ failed; the first is") as error:
+        run("submit_batch", jsonl(tmp_path), "--output", output)
+    assert error.value.returncode == console.LINES_FAILED
+    assert "Too long." in str(error.value)
+    assert output.exists() == (failed < 3)  # what was answered is kept
 
 
 def test_submit_batch_rejects_what_cannot_work(project: Project, tmp_path: Path) -> None:
@@ -181,7 +203,7 @@ def test_batches_costs_one_query(project: Project, django_assert_num_queries: An
         run("batches")
 
 
-def test_cancel_batch_works(workers: None, project: Project) -> None:
+def test_cancel_batch_works(workers: Workers, project: Project) -> None:
     batch = running_batch(project, total=3, paused_at=timezone.now())
     assert f"{batch.uid} is cancel" in run("cancel_batch", batch.uid)
 

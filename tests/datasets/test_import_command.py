@@ -66,7 +66,7 @@ def test_it_says_which_rows_are_bad(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--project", "nobody"], "Say which project with --project NAME. Projects: owner"),
+        (["--project", "nobody"], "There is no project 'nobody'. Projects: owner."),
         (["--map", "prompt"], "--map takes FIELD=TEMPLATE, not 'prompt'"),
         (["--map", "prompt={{ qestion }}"], "There is no column 'qestion'"),
         (["--shape", "chat", "--map", "prompt=x"], "A mapping is for the shape 'columns'"),

@@ -168,14 +168,16 @@ def test_a_project_deletes_its_own_by_the_api(
 
 
 def test_the_command_shows_what_goes_and_asks(
-    hub: RunningHub, control: ControlWorker, monkeypatch: pytest.MonkeyPatch
+    hub: RunningHub, control: ControlWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = installed(hub, control)
-    monkeypatch.setattr("builtins.input", lambda _prompt: "n")
+    monkeypatch.setattr("sys.stdin", StringIO("n\n"))
     output = StringIO()
-    with pytest.raises(CommandError, match="Nothing was deleted"):
+    with pytest.raises(CommandError, match="Nothing was done"):
         call_command("delete_model", "tiny", stdout=output)
-    assert "are freed" in output.getvalue()
+    with pytest.raises(CommandError, match="Add --yes"):
+        call_command("delete_model", "tiny", stdout=output)  # at the input's end
+    assert "are freed" in capsys.readouterr().out
     assert Model.objects.filter(pk=model.pk).exists()
     call_command("delete_model", "tiny", "--yes", stdout=output)
     assert "tiny is deleted." in output.getvalue()

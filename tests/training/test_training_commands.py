@@ -122,7 +122,7 @@ REFUSED: dict[str, Any] = {
     "option": (["--model", "base", "--set", "rank=0"], "rank cannot be 0"),
     "suffix": (["--model", "base", "--suffix", "a b"], "A suffix has 1 to 64 letters"),
     "validation": (["--model", "base", "--validation", "/no/such"], "Cannot read /no/such"),
-    "project": (["--model", "base", "--project", "nobody"], "Say which project with --project NAME."),
+    "project": (["--model", "base", "--project", "nobody"], "There is no project 'nobody'."),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from apps.core.errors import DomainError
 from apps.datasets import duplicates, examples
@@ -33,11 +33,17 @@ def detail(dataset: Dataset, query: Mapping[str, str]) -> dict[str, Any]:
         "searches": [(search, snapshot_of(search, duplicates.TOPIC)) for search in searches],
         "splits": Split.objects.filter(version__dataset=dataset).select_related("version")[:SHOWN],
         "shares": SHARES,
-        "runs": Run.objects.filter(dataset=dataset).select_related("version").annotate(models=Count("columns"))[:SHOWN],
+        "runs": _runs(dataset)[:SHOWN],
         "exports": Export.objects.filter(dataset=dataset).select_related("run")[:SHOWN],
         "stars": Star.objects.filter(example__dataset=dataset).count(),
         **_examples(dataset, versions, query),
     }
+
+
+def _runs(dataset: Dataset) -> QuerySet[Run]:
+    """The latest first, with their numbers of models."""
+    runs = Run.objects.filter(dataset=dataset).select_related("version")
+    return runs.order_by("-pk").annotate(models=Count("columns"))
 
 
 def _examples(dataset: Dataset, versions: list[Version], query: Mapping[str, str]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Imports on a terminal, for the management command: a bar, the errors, and the sentence on how it ended."""
 
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.progress import DownloadColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
+from apps.core.console import show, terminal
 from apps.datasets.imports.job import TOPIC
 from apps.datasets.models import Import
 from apps.events.console import follow
@@ -16,7 +16,7 @@ def wait_for(job: Import) -> None:
     follow(TOPIC, job.uid, DownloadColumn(), TransferSpeedColumn())
     job.refresh_from_db()
     if job.errors:
-        Console(stderr=True).print(errors_table(job))
+        show(errors_table(job), console=terminal(stderr=True))
     if job.status != Import.Status.COMPLETED:
         raise CommandError(f"{job.uid} is {job.status}: {job.message}")
 

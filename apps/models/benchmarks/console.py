@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandError
-from rich.console import Console
 from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
+from apps.core.console import show
 from apps.events.console import follow
 from apps.models.benchmarks.services import MEASURES, TOPIC, compare, label
 from apps.models.models import Benchmark
@@ -26,6 +26,7 @@ COLUMNS = {  # of a level: which of its figures, which percentile, how many deci
     " p99": ("inter_token", "p99", 1),
     "answer ms, p95": ("latency", "p95", 0),
 }
+DROP = (" p95", " p99", "p95", "p99", "requests", "answer ms, p95")  # columns of levels, on a narrow terminal
 COMPARED = ("output_tokens_per_second", "requests_per_second", "first_token", "inter_token")
 
 
@@ -33,7 +34,7 @@ def wait_for(benchmark: Benchmark) -> None:
     """Show a bar until it has ended. Raises `CommandError` unless it was measured to the end; Ctrl-C lets it go on."""
     follow(TOPIC, benchmark.uid, MofNCompleteColumn())
     benchmark.refresh_from_db()
-    Console().print(levels_table(benchmark))
+    show(levels_table(benchmark), drop=DROP)
     if benchmark.status != Benchmark.Status.COMPLETED:
         raise CommandError(f"{benchmark.uid} is {benchmark.status}. {benchmark.message}")
 

@@ -2,10 +2,11 @@
 
 from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress, TaskID, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, Task, TaskID, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
+from apps.core.console import terminal
 from apps.events import progress
 from apps.events.console import follow
 from apps.models.installs.progress import TOPIC
@@ -18,13 +19,31 @@ STEPS_OF_BYTES = (Install.Status.DOWNLOADING, Install.Status.CHECKING)
 def wait_for(install: Install) -> None:
     """Show a bar for each step until it has ended. Raises `CommandError` unless it is ready; Ctrl-C lets it go on."""
     tasks: dict[str, TaskID] = {}
-    figures = (DownloadColumn(), TransferSpeedColumn())
-    follow(TOPIC, install.uid, *figures, show=lambda bars, snapshot: _show(bars, tasks, snapshot))
+    follow(TOPIC, install.uid, *FIGURES, show=lambda bars, snapshot: show_step(bars, tasks, snapshot))
     install.refresh_from_db()
     for refusal in install.refusals:
-        Console(stderr=True).print(f"  {refusal['file']}: {refusal['reason']}", markup=False, highlight=False)
+        terminal(stderr=True).print(f"  {refusal['file']}: {refusal['reason']}", markup=False, highlight=False)
     if install.status != Install.Status.READY:
         raise CommandError(f"{install.name} is {install.status}: {install.message}")
+
+
+class _Bytes(DownloadColumn):
+    """Of steps that count bytes; the others have none to show."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if _counts_bytes(task) else Text()
+
+
+class _BytesPerSecond(TransferSpeedColumn):
+    def render(self, task: Task) -> Text:
+        return super().render(task) if _counts_bytes(task) and not task.finished else Text()
+
+
+def _counts_bytes(task: Task) -> bool:
+    return bool(task.fields["step"] in STEPS_OF_BYTES and task.total)
+
+
+FIGURES = (_Bytes(), _BytesPerSecond())
 
 
 def preview_table(preview: Preview) -> Table:
@@ -38,7 +57,7 @@ def preview_table(preview: Preview) -> Table:
     return table
 
 
-def _show(bars: Progress, tasks: dict[str, TaskID], snapshot: progress.Snapshot) -> None:
+def show_step(bars: Progress, tasks: dict[str, TaskID], snapshot: progress.Snapshot) -> None:
     """The step that begins gets a bar; those before it are done."""
     status = snapshot["status"]
     if status not in tasks:
@@ -46,6 +65,6 @@ def _show(bars: Progress, tasks: dict[str, TaskID], snapshot: progress.Snapshot)
             bars.update(before, total=1, completed=1) if bars.tasks[before].total is None else bars.stop_task(before)
         if snapshot["final"]:
             return
-        tasks[status] = bars.add_task(snapshot["status_label"], total=None)
+        tasks[status] = bars.add_task(snapshot["status_label"], total=None, step=status)
     if status in STEPS_OF_BYTES:
         bars.update(tasks[status], total=snapshot["bytes_total"] or None, completed=snapshot["bytes_done"])

@@ -35,6 +35,8 @@ def parse(text: str, *, endpoint: str) -> Source:
     text = text.strip()
     if text.startswith("/"):
         return _folder(text)
+    if text.startswith(("./", "../", "~")):
+        raise BadSource(f"{text[:200]!r} is part of a folder's path: give the whole of it, beginning with '/'.")
     if "://" in text:
         return _address(text, endpoint)
     if text.partition("/")[0] in HUB_HOSTS:

@@ -7,12 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from apps.batches import console
 from apps.batches.models import Batch
+from apps.core.console import show
 from batchserver import demo
 from batchserver.embedded import StartError
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Sending {EXAMPLE.name} ...")
             batch = demo.send(access, EXAMPLE)
             console.wait_for(Batch.objects.get(uid=batch))
-            Console().print(_answers_table(demo.answers(access, batch)))
+            show(_answers_table(demo.answers(access, batch)))
         except (StartError, demo.DemoError) as error:
             raise CommandError(str(error)) from error
         self._farewell(access)

@@ -4,10 +4,10 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from apps.core.console import show
 from batchserver.doctor import Finding, State, examine
 
 STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
@@ -19,15 +19,13 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         findings = list(examine())
-        Console().print(_table(findings))
+        show(_table(findings))
         if any(finding.state == State.FAIL for finding in findings):
             sys.exit(1)
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table("Check", "State")
-    table.add_column("What", overflow="fold")
-    table.add_column("Cure", overflow="fold")
+    table = Table("Check", "State", "What", "Cure")
     for finding in findings:
         state = Text(finding.state, STYLES[finding.state])
         table.add_row(finding.check, state, Text(finding.what), Text(finding.cure))

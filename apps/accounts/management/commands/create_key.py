@@ -4,11 +4,12 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import Q
 from django.utils import timezone
 
-from apps.accounts.models import Project, Scope
+from apps.accounts.console import find_project
+from apps.accounts.models import Scope
 from apps.accounts.services import create_api_key
+from apps.core.console import whole_number
 
 
 class Command(BaseCommand):
@@ -22,13 +23,10 @@ class Command(BaseCommand):
         parser.add_argument(
             "--user", metavar="NAME", help="whose decisions come by the key; without one it cannot review"
         )
-        parser.add_argument("--expires-days", type=int, metavar="N", help="default: never")
+        parser.add_argument("--expires-days", type=whole_number, metavar="N", help="default: never")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        project = Project.objects.filter(Q(name=options["project"]) | Q(uid=options["project"])).first()
-        if project is None:
-            names = ", ".join(Project.objects.values_list("name", flat=True)) or "none; make one in the admin"
-            raise CommandError(f"There is no project {options['project']!r}. Projects: {names}.")
+        project = find_project(options["project"])
         user = User.objects.filter(username=options["user"]).first()
         if options["user"] and user is None:
             raise CommandError(f"There is no user {options['user']!r}.")

@@ -2,10 +2,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from rich.console import Console
 
-from apps.batches.console import batches_table
+from apps.batches.console import DROP, batches_table
 from apps.batches.models import Batch
+from apps.core.console import show, whole_number
 
 
 class Command(BaseCommand):
@@ -13,10 +13,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--status", choices=Batch.Status.values)
-        parser.add_argument("--limit", type=int, default=20)
+        parser.add_argument("--limit", type=whole_number, default=20)
 
     def handle(self, *_: Any, **options: Any) -> None:
         batches = Batch.objects.with_progress()
         if options["status"]:
             batches = batches.filter(status=options["status"])
-        Console().print(batches_table(batches[: options["limit"]]))
+        show(batches_table(batches[: options["limit"]]), drop=DROP)

@@ -12,7 +12,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("batch", help="its id")
-        parser.add_argument("--wait", action="store_true", help="until the new batch has ended")
+        parser.add_argument("--wait", action="store_true", help=console.WAIT)
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:
@@ -22,3 +22,4 @@ class Command(BaseCommand):
         self.stdout.write(retry.uid)
         if options["wait"]:
             console.wait_for(retry)
+            console.check_answers(retry)

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.files.base import File as Upload
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.accounts.console import project_or_oldest
 from apps.accounts.models import Project
 from apps.batches import console, services
 from apps.batches.models import Batch, File
@@ -17,10 +18,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("--project", metavar="NAME", help="may be left out where there is only one")
+        parser.add_argument("--project", metavar="NAME", help="the oldest if left out")
         parser.add_argument("--endpoint", choices=services.ENDPOINTS, default=services.ENDPOINTS[0])
         parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher runs first")
-        parser.add_argument("--wait", action="store_true", help="until it has ended; exit code 1 unless it completed")
+        parser.add_argument("--wait", action="store_true", help=console.WAIT)
         parser.add_argument("--output", type=Path, metavar="PATH", help="where the results go; waits for them")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -28,7 +29,9 @@ class Command(BaseCommand):
         if output and not output.absolute().parent.is_dir():
             raise CommandError(f"There is no folder {output.parent}: make it first.")
         try:
-            batch = _submit(options["file"], _project(options["project"]), options["endpoint"], options["priority"])
+            batch = _submit(
+                options["file"], project_or_oldest(options["project"]), options["endpoint"], options["priority"]
+            )
         except DomainError as error:
             raise CommandError(error.message) from error
         except OSError as error:
@@ -38,14 +41,8 @@ class Command(BaseCommand):
             console.wait_for(batch)
         if output:
             self.stderr.write(_save(batch, output))
-
-
-def _project(name: str | None) -> Project:
-    projects = Project.objects.filter(name=name) if name else Project.objects.all()
-    if len(projects) != 1:
-        names = ", ".join(Project.objects.values_list("name", flat=True)) or "none; make one in the admin"
-        raise CommandError(f"Say which project with --project NAME. Projects: {names}.")
-    return projects[0]
+        if options["wait"] or output:
+            console.check_answers(batch)
 
 
 def _submit(path: Path, project: Project, endpoint: str, priority: int) -> Batch:

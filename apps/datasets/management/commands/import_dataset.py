@@ -5,6 +5,7 @@ from typing import Any
 from django.core.files.base import File as Upload
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.accounts.console import project_or_oldest
 from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.batches.services import create_file, delete_file
@@ -22,7 +23,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path)
         parser.add_argument("--dataset", required=True, metavar="NAME")
-        parser.add_argument("--project", metavar="NAME", help="may be left out where there is only one")
+        parser.add_argument("--project", metavar="NAME", help="the oldest if left out")
         parser.add_argument("--shape", choices=list(NAMES), default="", help="detected if left out")
         fields = f"a template of {', '.join(FIELDS)}: prompt='Question: {{{{ question }}}}'"
         parser.add_argument("--map", action="append", default=[], metavar="FIELD=TEMPLATE", help=fields)
@@ -32,7 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:
-            job = _start(_project(options["project"]), options)
+            job = _start(project_or_oldest(options["project"]), options)
         except DomainError as error:
             raise CommandError(error.message) from error
         except OSError as error:
@@ -41,14 +42,6 @@ class Command(BaseCommand):
         if options["wait"]:
             wait_for(job)
             self.stderr.write(f"{job.message} {job.version} of {job.dataset} is there.")
-
-
-def _project(name: str | None) -> Project:
-    projects = Project.objects.filter(name=name) if name else Project.objects.all()
-    if len(projects) != 1:
-        names = ", ".join(Project.objects.values_list("name", flat=True)[:20]) or "none; make one in the admin"
-        raise CommandError(f"Say which project with --project NAME. Projects: {names}.")
-    return projects[0]
 
 
 def _start(project: Project, options: dict[str, Any]) -> Import:

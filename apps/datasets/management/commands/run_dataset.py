@@ -2,8 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 
+from apps.core.console import show, whole_number
 from apps.core.errors import DomainError
 from apps.datasets.exports.console import find_dataset
 from apps.datasets.models import Dataset, Split, Version
@@ -20,9 +20,9 @@ class Command(BaseCommand):
         parser.add_argument("dataset", help="its name or id")
         parser.add_argument("--model", action="append", required=True, metavar="NAME", help="again for another one")
         parser.add_argument("--project", metavar="NAME", help="may be left out where one project only has it")
-        parser.add_argument("--version", type=int, metavar="N", dest="number", help="the latest")
+        parser.add_argument("--version", type=whole_number, metavar="N", dest="number", help="the latest")
         parser.add_argument("--split", default="", metavar="NAME[:PART]", help="of the version")
-        parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt")
+        parser.add_argument("--samples", type=whole_number, default=1, metavar="N", help="answers to each prompt")
         parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help=_names())
         parser.add_argument("--name", default="", help="of the run")
         parser.add_argument("--estimate", action="store_true", help="say what it will take, and start nothing")
@@ -46,7 +46,7 @@ class Command(BaseCommand):
                 "part": part,
             }
             if options["estimate"]:
-                Console().print(run_console.estimate_table(estimates.estimate(**chosen)))
+                show(run_console.estimate_table(estimates.estimate(**chosen)))
                 return
             run = runs.start_run(dataset=dataset, project=dataset.project, name=options["name"], **chosen)
         except DomainError as error:

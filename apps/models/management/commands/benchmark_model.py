@@ -2,8 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 
+from apps.core.console import show, whole_number
 from apps.core.errors import DomainError
 from apps.models.benchmarks.console import comparison_table, wait_for
 from apps.models.benchmarks.services import CONCURRENCIES, start_benchmark
@@ -18,9 +18,9 @@ class Command(BaseCommand):
         parser.add_argument("model")
         numbers = ",".join(map(str, CONCURRENCIES))
         parser.add_argument("--concurrency", default=numbers, metavar="N,N", help=f"requests in flight; {numbers}")
-        parser.add_argument("--prompt-tokens", type=int, default=256, metavar="N")
-        parser.add_argument("--output-tokens", type=int, default=64, metavar="N")
-        parser.add_argument("--requests", type=int, metavar="N", help="of each level; four for each in flight")
+        parser.add_argument("--prompt-tokens", type=whole_number, default=256, metavar="N")
+        parser.add_argument("--output-tokens", type=whole_number, default=64, metavar="N")
+        parser.add_argument("--requests", type=whole_number, metavar="N", help="of each level; four for each in flight")
         parser.add_argument("--wait", action="store_true", help="until it has ended; exit code 1 if not measured")
         parser.add_argument("--compare", metavar="MODEL", help="waits, then shows its latest benchmark beside")
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         if options["wait"] or other:
             wait_for(benchmark)
         if other:
-            Console().print(comparison_table([benchmark, other]))
+            show(comparison_table([benchmark, other]))
 
 
 def _numbers(text: str) -> list[int]:

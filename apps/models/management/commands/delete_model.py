@@ -2,8 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 
+from apps.core.console import confirm, show
 from apps.core.errors import Conflict
 from apps.models.console import find_model
 from apps.models.installs.console import preview_table
@@ -20,11 +20,11 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         model = find_model(options["name"])
         preview = delete_preview(model=model)
-        Console(file=self.stdout).print(preview_table(preview))  # type: ignore[arg-type] # it writes and flushes
+        show(preview_table(preview))
         if preview.blockers:
             raise CommandError(" ".join(preview.blockers))
-        if not options["yes"] and input(f"Delete {model.name}? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing was deleted.")
+        if not options["yes"]:
+            confirm(f"Delete {model.name}?")
         try:
             delete_model(model=model)
         except Conflict as error:

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Prefetch
-from rich.console import Console
 
+from apps.core.console import show, whole_number
 from apps.models.console import engines_table, find_model, follow, live_devices, wait_until_served
 from apps.models.engines.deaths import broken_models, close_breaker
 from apps.models.engines.orders import order_engine
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             verbs.choices[verb].add_argument("--seconds", type=float, default=600, help="to wait at most")
             text = "even if its engines died too often: the breaker is closed"
             verbs.choices[verb].add_argument("--anyway", action="store_true", help=text)
-        verbs.choices["logs"].add_argument("-n", "--lines", type=int, default=50)
+        verbs.choices["logs"].add_argument("-n", "--lines", type=whole_number, default=50)
         verbs.choices["logs"].add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -88,7 +88,7 @@ class Command(BaseCommand):
     def _status(self, model: Model | None, _options: dict[str, Any]) -> None:
         engines = Engine.objects.filter(model=model.engine_model) if model else Engine.objects.all()
         shown = Prefetch("engines", queryset=engines.select_related("model"))
-        Console().print(engines_table(live_devices().prefetch_related(shown)))
+        show(engines_table(live_devices().prefetch_related(shown)), drop=("since",))
 
     def _logs(self, model: Model, options: dict[str, Any]) -> None:
         slots = [Slot.parse(slot) for slot in Device.objects.values_list("slot", flat=True)]

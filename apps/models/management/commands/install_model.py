@@ -1,10 +1,11 @@
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.accounts.models import Project
+from apps.accounts.console import find_project
 from apps.core.errors import DomainError
 from apps.models.console import find_model
 from apps.models.installs.console import wait_for
@@ -23,12 +24,12 @@ class Command(BaseCommand):
         parser.add_argument("--wait", action="store_true", help="until it is ready; exit code 1 if it is not")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        project = _project(options["project"])
+        project = find_project(options["project"]) if options["project"] else None
         try:
             if options["token_file"]:
                 save_hub_token(project=project, token=options["token_file"].read_text())
             install = start_install(
-                source=options["source"],
+                source=_source(options["source"]),
                 name=options["name"],
                 base=find_model(options["base"]) if options["base"] else None,
                 project=project,
@@ -42,11 +43,20 @@ class Command(BaseCommand):
             wait_for(install)
 
 
-def _project(name: str | None) -> Project | None:
-    if name is None:
-        return None
-    project = Project.objects.filter(name=name).first()
-    if project is None:
-        names = ", ".join(Project.objects.values_list("name", flat=True)[:20]) or "none; make one in the admin"
-        raise CommandError(f"There is no project {name!r}. Projects: {names}.")
-    return project
+def _source(text: str) -> str:
+    """A folder that is named from where we stand, by its whole path; anything else as it is. Raises `CommandError`.
+
+    What could be both, a folder `owner/name` and the hub's repository of that name, is the folder: standard error says
+    so, and how to name the other.
+    """
+    folder = Path(text).expanduser()
+    meant = text.startswith((".", "~"))
+    if meant and not folder.is_dir():
+        raise CommandError(f"There is no folder {text}.")
+    if folder.is_absolute() and not meant:
+        return text
+    if not meant and not folder.is_dir():
+        return text
+    if not meant:
+        print(f"{text} is a folder here; https://huggingface.co/{text} is the hub's repository.", file=sys.stderr)
+    return str(folder.resolve())

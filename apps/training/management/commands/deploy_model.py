@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.core.console import whole_number
 from apps.core.errors import DomainError
 from apps.training import console
 from apps.training.deployments.services import deploy
@@ -14,7 +15,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="its id")
-        parser.add_argument("--step", type=int, metavar="N", help="of a checkpoint; the job's result if left out")
+        parser.add_argument("--step", type=whole_number, metavar="N", help="of a checkpoint; else the job's result")
         parser.add_argument("--kind", choices=Deployment.Kind.values, default=Deployment.Kind.ADAPTER)
         parser.add_argument("--name", default="", help="what requests call it; ft:… if left out")
         parser.add_argument("--no-wait", action="store_true", help="else exit code 1 unless it is served")

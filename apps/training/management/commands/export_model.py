@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from apps.core.console import whole_number
 from apps.core.errors import DomainError
 from apps.training.console import find_checkpoint, find_deployment, find_job
 from apps.training.deployments import packages
@@ -16,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model", help="a job's id, for what it learned, or a deployment's name or id")
-        parser.add_argument("--step", type=int, metavar="N", help="of the job's checkpoint; its result if left out")
+        parser.add_argument("--step", type=whole_number, metavar="N", help="of the job's checkpoint; else its result")
         parser.add_argument("--output", type=Path, metavar="PATH", help="a .tar is written there")
         parser.add_argument("--gguf", type=Path, metavar="PATH", help="of a merged deployment; needs llama.cpp")
         parser.add_argument("--gguf-type", choices=packages.GGUF_TYPES, default=packages.GGUF_TYPES[0])

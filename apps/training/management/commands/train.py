@@ -19,7 +19,7 @@ class Command(BaseCommand):
         source = "a JSONL file's path, the id of a file or an export, or a dataset's name: its starred answers"
         parser.add_argument("source", help=source)
         parser.add_argument("--model", required=True, metavar="NAME", help="the base")
-        parser.add_argument("--project", metavar="NAME", help="may be left out where there is only one")
+        parser.add_argument("--project", metavar="NAME", help="the oldest if left out")
         parser.add_argument("--run", default="", metavar="NAME", help="of the dataset; the latest if left out")
         parser.add_argument("--validation", type=Path, metavar="PATH", help="a JSONL file")
         parser.add_argument("--method", choices=TrainingJob.Method.values, default=TrainingJob.Method.SFT)
