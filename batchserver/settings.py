@@ -53,6 +53,8 @@ TRAINER_PYTHON: Path = Path(env.str("TRAINER_PYTHON", default=str(BASE_DIR / "va
 ENGINE_START_SECONDS: int = env.int("ENGINE_START_SECONDS", default=600)
 ENGINE_CONCURRENCY: int = env.int("ENGINE_CONCURRENCY", default=0)  # requests in flight; 0: 64 on a CPU, 256 on a GPU
 ENGINE_KV_CACHE_GIB: int = env.int("ENGINE_KV_CACHE_GIB", default=2)  # of a CPU engine
+ADAPTER_SPARE_SLOTS: int = env.int("ADAPTER_SPARE_SLOTS", default=1)  # for adapters to come, of a model that has some …
+ADAPTER_SPARE_RANK: int = env.int("ADAPTER_SPARE_RANK", default=16)  # … and their rank: a higher one restarts it
 MODEL_QUANTUM_SECONDS: int = env.int("MODEL_QUANTUM_SECONDS", default=300)
 MODEL_STALENESS_SECONDS: int = env.int("MODEL_STALENESS_SECONDS", default=3600)  # for a job's first turn, at most
 SLEEP_MEMORY_GIB: int = env.int("SLEEP_MEMORY_GIB", default=0)  # for sleeping engines; 0: half of the machine's memory

@@ -1,7 +1,7 @@
 """Batches as a kind of GPU work: what waits, and how a turn is worked through."""
 
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
 from apps.batches.client import Client
@@ -18,8 +18,10 @@ class BatchKind:
     """Lines of batches that wait for a model."""
 
     def backlog(self) -> list[Job]:
-        """A job per batch; shards that a live worker holds do not wait any more."""
-        shards = Shard.objects.filter(batch__in=Batch.objects.runnable(), lines__gt=F("completed") + F("failed"))
+        """A job per batch; shards that a live worker holds do not wait any more, and those of an adapter that no engine
+        serves wait for whoever mends it."""
+        runnable = Batch.objects.runnable().filter(Q(model=None) | Q(model__problem=""))
+        shards = Shard.objects.filter(batch__in=runnable, lines__gt=F("completed") + F("failed"))
         free = shards.extra(
             where=[
                 "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'shard:' || batches_shard.id"

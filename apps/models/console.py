@@ -132,6 +132,8 @@ def _state(model: Model) -> str:
         return f"broken until {until:%H:%M}"
     if not model.ready:
         return "being installed"
+    if model.problem:
+        return "not served"
     states = {engine.state for engine in model.engine_model.engines.all()}
     order = (Engine.State.BUSY, Engine.State.READY, *Engine.State.values)
     return next((state for state in order if state in states), Engine.State.STOPPED)

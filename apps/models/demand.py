@@ -122,4 +122,5 @@ class InteractiveKind:
 def _unserved() -> QuerySet[Any]:
     """Demands of people who wait now, for a model that nobody serves or is about to; `engine_model` is its engine's."""
     fresh = Demand.objects.filter(waiting__gt=0, seen_at__gt=Now() - timedelta(seconds=STALE_SECONDS))
+    fresh = fresh.filter(model__problem="")  # the gateway refuses the others
     return fresh.annotate(engine_model=Coalesce("model__base", "model")).extra(where=[UNSERVED])  # noqa: S610 - a constant

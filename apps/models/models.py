@@ -49,6 +49,9 @@ class Model(models.Model):
     broken_until = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="The breaker is open: no engine of it is started before then."
     )
+    problem = models.TextField(
+        blank=True, editable=False, help_text="Why its base's engine does not serve an adapter; empty where it does."
+    )
     ready = models.BooleanField(default=True, editable=False, help_text="Off while an install tries its engine.")
     created_at = models.DateTimeField(db_default=Now())
 

@@ -1,8 +1,10 @@
 """A GPU worker: does what the plan says with its slot's engines, and lends the one that is awake to jobs."""
 
+import contextlib
 import logging
 import time
 from datetime import datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 
 from django.conf import settings
@@ -12,10 +14,12 @@ from django.utils import timezone
 from apps.core import leases
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
-from apps.models.engines.deaths import Deaths, broken_models
+from apps.models.engines import adapters
+from apps.models.engines.adapters import Ranked
+from apps.models.engines.deaths import LOG_LINES, Deaths, broken_models
 from apps.models.engines.engine import CanaryDiffers, Engine, EngineFailed, FilesDamaged
-from apps.models.engines.fleet import Fleet, weight_bytes
-from apps.models.engines.spec import adapters_of, log_path, window
+from apps.models.engines.fleet import AdapterKilledEngine, Fleet, weight_bytes
+from apps.models.engines.spec import log_path, window
 from apps.models.jobs import Job
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
@@ -24,6 +28,7 @@ from apps.models.slots import Slot, describe, machine_memory
 
 LOOK_SECONDS = 0.5  # between two looks at the plan while a job runs
 REAP_SECONDS = 5.0
+ROOM = "It is started anew, with room for another adapter: answers that have begun end first."
 ORDERED = "An operator asked for it. People wake it at once, batches come back to it after a minute."
 LEARN_FROM = 5.0  # seconds of a turn; a shorter one says little about a request
 STOP_PATIENCE = 2.0  # seconds for requests in flight when the worker has to stop …
@@ -156,7 +161,7 @@ class GpuWorker:
             ordered = self._device.engines.exclude(order="").exists()
             action = self._decide(self._job)
             self._people_wait = isinstance(action, plan.Switch) and action.job.urgent
-            self._stay = not (ordered or self._adapters_changed()) and self._is_next(action)
+            self._stay = not ordered and self._fleet.is_adapted() and self._is_next(action)
             self._looked = time.monotonic()
         return self._stay
 
@@ -169,12 +174,6 @@ class GpuWorker:
                 return False
             case plan.Idle():
                 return True
-
-    def _adapters_changed(self) -> bool:
-        """One that was registered since is loaded between two turns, one that was deleted is unloaded."""
-        if self._fleet.awake is None or self._fleet.model is None:
-            return False
-        return set(adapters_of(self._fleet.model)) != self._fleet.awake.adapters
 
     def _switch(self, job: Job, park: Park, evict: tuple[int, ...]) -> bool:
         """Make room for a job, and its engine ready. False: another slot has done so, or it does not start."""
@@ -209,18 +208,53 @@ class GpuWorker:
                 self._fleet.wake(model)
             except EngineFailed as error:
                 self._failed(f"{error} It is started anew.", model, explained=isinstance(error, CanaryDiffers))
-        try:
-            if self._fleet.model is None:
-                self._fleet.start(model)
-        except (EngineFailed, OSError, ValueError) as error:  # the last: settings that no engine takes
-            if self.must_stop():  # which says nothing about the model
-                self._fleet.show(EngineRow.State.STOPPED, model=model)
-                return False
-            hopeless = isinstance(error, FilesDamaged)
-            self._failed(str(error), model, explained=getattr(error, "explained", True), hopeless=hopeless)
+        if self._fleet.model is None and not self._start_anew(model):
             return False
         self._turn_began = timezone.now()
         return True
+
+    def _start_anew(self, model: Model) -> bool:
+        """An adapter that costs the engine its life is left out of the next one."""
+        untried = adapters.on_trial(model)
+        while True:
+            try:
+                self._fleet.start(model)
+            except AdapterKilledEngine as error:
+                self._blame(error)
+            except (EngineFailed, OSError, ValueError) as error:  # the last: settings that no engine takes
+                if self.must_stop():  # which says nothing about the model
+                    self._fleet.show(EngineRow.State.STOPPED, model=model)
+                    return False
+                hopeless = isinstance(error, FilesDamaged)
+                if untried and not hopeless and self._start_without(model, untried, str(error)):
+                    return True
+                self._failed(str(error), model, explained=getattr(error, "explained", True), hopeless=hopeless)
+                return False
+            else:
+                return True
+
+    def _start_without(self, model: Model, untried: list[Ranked], problem: str) -> bool:
+        """Whether it starts once there is no room for adapters that have yet to answer: then they are the cause."""
+        log.warning("%s: %s starts once more, without adapters on trial: %s", self.slot.key, model, problem)
+        try:
+            self._fleet.start(model, trials=False)
+        except AdapterKilledEngine as error:
+            self._blame(error)
+            return False
+        except (EngineFailed, OSError, ValueError):
+            return False
+        for ranked in untried:
+            reason = f"The engine of {model.name} does not start with room for its rank of {ranked.rank}: {problem}"
+            adapters.refuse(model, ranked.adapter, reason)
+        return True
+
+    def _blame(self, error: AdapterKilledEngine) -> None:
+        """The adapter's death, not the model's: the engine comes back at once, without it."""
+        log.error("%s: %s", self.slot.key, error)
+        self._leave()
+        self._fleet.drop()
+        lines = _last_lines(log_path(error.base, self.slot))[-LOG_LINES:]
+        adapters.blame(error.base, error.adapter, self._device, str(error), lines)
 
     def _run(self, job: Job) -> bool:
         """Lend the engine to a job until it has no more to do, or has to stop."""
@@ -245,11 +279,18 @@ class GpuWorker:
         return True
 
     def _is_adapted(self, model: Model) -> bool:
-        """Every adapter is served; where the engine cannot load them, another is started that can."""
-        if self._fleet.adapt(model):
-            return True
-        self._park(Park.STOP)
-        return self._start(Model.objects.get(pk=model.pk))
+        """Every adapter is served that can be; where the engine has no room for one, another is started that has."""
+        while True:
+            try:
+                if self._fleet.adapt(model):
+                    return True
+            except AdapterKilledEngine as error:
+                self._blame(error)
+            else:
+                log.info("%s: %s: %s", self.slot.key, model, ROOM)
+                self._park(Park.STOP, ROOM)
+            if not self._start(Model.objects.get(pk=model.pk)):
+                return False
 
     def _waiting(self, job: Job) -> int:
         backlog = jobs.kind(job.kind).backlog()
@@ -275,10 +316,18 @@ class GpuWorker:
         model, awake = self._fleet.model, self._fleet.awake
         if model and awake and not awake.alive():
             self._failed("The engine died while it waited.", model)
-        elif model and self._turn_began and timezone.now() - self._turn_began > PROOF:
+        elif model and self._turn_began and self._deaths.remembers(model) and self._is_proven():
             self._deaths.survived(model)
         for sleeper in self._fleet.dead():
             self._failed("The engine died while it slept.", sleeper)
+
+    def _is_proven(self) -> bool:
+        """Whether the engine that is awake has answered somebody, or has run for long enough."""
+        if self._turn_began and timezone.now() - self._turn_began > PROOF:
+            return True
+        with contextlib.suppress(OSError, HTTPException):
+            return self.engine.answered() > 0
+        return False
 
     def _failed(self, message: str, model: Model, *, explained: bool = False, hopeless: bool = False) -> None:
         """Clear the slot, say so, and give whatever broke the model time before the next try."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apps.models.engines.engine import Adapter, AdapterRefused, CanaryDiffers, Engine, EngineFailed, EngineSpec
+from tests.fakes.hostile.folders import tiny_adapter, write_files
 from tests.models import engines
 from tests.models.engines import NO_ORPHAN_SECONDS, all_gone, eventually
 
@@ -56,8 +57,7 @@ def start(engine: Engine, seconds: float = 20) -> None:
 
 
 def make_adapter(folder: Path) -> Adapter:
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text("{}")
+    write_files(folder, tiny_adapter())
     return Adapter(folder.name, folder)
 
 
@@ -128,18 +128,19 @@ def test_it_stops_waiting_when_told(make: Make) -> None:
 
 
 def test_it_loads_and_unloads_adapters(make: Make, tmp_path: Path) -> None:
-    engine = make(adapters=(make_adapter(tmp_path / "first"),))
+    engine = make(max_loras=2)
     start(engine)
-    engine.load_adapter(make_adapter(tmp_path / "second"))
+    for name in ("first", "second"):
+        engine.load_adapter(make_adapter(tmp_path / name))
     assert engines.ask(engine, "a", model="first") == engines.ask(engine, "a", model="second") == "Answer to: a"
     engine.unload_adapter("second")
     assert engines.post(engine, "/v1/completions", {"model": "second", "prompt": "a"})[0] == 404
 
 
 def test_it_rejects_adapters_that_are_not_there(make: Make, tmp_path: Path) -> None:
-    engine = make(adapters=(make_adapter(tmp_path / "first"),))
+    engine = make(max_loras=1)
     start(engine)
-    with pytest.raises(AdapterRefused, match="No adapter found for nothing"):
+    with pytest.raises(AdapterRefused, match="No adapter found for the model's folder"):
         engine.load_adapter(Adapter("nothing", tmp_path / "nothing"))
     with pytest.raises(AdapterRefused, match="'nothing' cannot be found"):
         engine.unload_adapter("nothing")

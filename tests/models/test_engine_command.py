@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.models.engines.command import Adapter, EngineSpec, command, environment
+from apps.models.engines.command import EngineSpec, command, environment
 from apps.models.engines.settings import EngineSettings
 
 SECRETS = {
@@ -71,22 +71,11 @@ def test_it_leaves_to_vllm_what_nobody_set() -> None:
     assert not {"--max-model-len", "--quantization", "--kv-cache-dtype"} & set(command(make_spec()))
 
 
-def test_it_switches_lora_on_with_the_first_adapter() -> None:
+def test_it_switches_lora_on_where_there_is_room_for_adapters() -> None:
     assert "--enable-lora" not in command(make_spec())
-    adapters = (Adapter("a=1", Path("/models/a")), Adapter("b", Path("/models/b")))
-    arguments = command(make_spec(adapters=adapters, max_loras=1, max_lora_rank=16))
-    assert has(
-        arguments, "--lora-modules", '{"name": "a=1", "path": "/models/a"}', '{"name": "b", "path": "/models/b"}'
-    )
-    assert has(arguments, "--max-cpu-loras", "2")
-    assert has(arguments, "--max-lora-rank", "16")
-    assert environment(make_spec(adapters=adapters), {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
-
-
-def test_it_keeps_room_for_adapters_that_come_later() -> None:
-    spec = make_spec(settings=EngineSettings(extra_lora_slots=2), max_loras=2)
-    assert has(command(spec), "--enable-lora", "--max-loras", "2")
-    assert "--lora-modules" not in command(spec)
+    spec = make_spec(max_loras=2, max_lora_rank=16)
+    assert has(command(spec), "--enable-lora", "--max-loras", "2", "--max-cpu-loras", "2", "--max-lora-rank", "16")
+    assert "--lora-modules" not in command(spec), "a bad one would end it"
     assert environment(spec, {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
 
 

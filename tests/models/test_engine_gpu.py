@@ -35,7 +35,7 @@ class Measured(Engine):
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     """One that is ready, on the first GPU, with room for an adapter that is loaded later."""
     folder = tmp_path_factory.mktemp("engine")
-    spec = replace(make_spec(folder), device="0", adapters=(), settings=CHOSEN)
+    spec = replace(make_spec(folder), device="0", settings=CHOSEN)
     engine = Measured(spec)
     began, before = time.monotonic(), used_bytes()
     engine.start()

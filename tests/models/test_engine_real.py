@@ -52,7 +52,7 @@ def make_spec(folder: Path) -> EngineSpec:
     return EngineSpec(
         python=settings.ENGINE_PYTHON, model=MODEL, served_name="smol", runner="generate", socket=folder / "e.sock",
         log=folder / "engine.log", cwd=settings.BASE_DIR, device="cpu", max_num_seqs=16, kv_cache_gib=1,
-        adapters=(write_adapter(folder / "first"),), max_lora_rank=RANK,
+        max_loras=2, max_lora_rank=RANK,
     )  # fmt: skip
 
 
@@ -64,8 +64,10 @@ def start(engine: Engine) -> None:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One that is ready, with an adapter."""
-    engine = Engine(make_spec(tmp_path_factory.mktemp("engine")))
+    folder = tmp_path_factory.mktemp("engine")
+    engine = Engine(make_spec(folder))
     start(engine)
+    engine.load_adapter(write_adapter(folder / "first"))
     yield engine
     engine.stop(20)
 

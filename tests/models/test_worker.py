@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ from apps.models.plan import Verb
 from apps.models.services import register_model
 from apps.models.slots import Slot
 from apps.models.worker import GpuWorker
+from tests.fakes.hostile.folders import tiny_adapter, write_files
 from tests.models.engines import eventually
 from tests.stack.live import REPOSITORY, children_of
 
@@ -100,9 +100,9 @@ def claim(keeper: leases.Keeper, key: str = SLOT.key) -> leases.Held:
     return held
 
 
-def adapter_folder(folder: Path, *, rank: int) -> Path:
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+def adapter_folder(folder: Path, *, rank: int, behaves: str = "") -> Path:
+    """`behaves`: see `tests/fakes/engine/vllm/entrypoints/openai/loras.py`."""
+    write_files(folder, tiny_adapter(r=rank) | ({"fake-engine.txt": behaves} if behaves else {}))
     return folder
 
 

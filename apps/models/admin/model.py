@@ -28,6 +28,7 @@ from apps.models.admin.page import PagesAdmin
 from apps.models.admin.playground import Playground
 from apps.models.benchmarks import services as benchmarks
 from apps.models.engines import settings as engine_settings
+from apps.models.engines.adapters import try_again
 from apps.models.engines.deaths import close_breaker
 from apps.models.models import Benchmark, Device, Engine, EngineDeath, Model, Usage
 from apps.models.services import register_model
@@ -157,6 +158,7 @@ class ModelAdmin(PagesAdmin):
             messages.success(request, "Its engine is asked for; the plan gets it ready.")
         elif verb == "again":
             close_breaker(model=model.engine_model)
+            try_again(model=model)
             messages.success(request, "It is tried again as soon as something waits for it.")
         else:
             raise Http404("No such action.")
@@ -166,9 +168,10 @@ class ModelAdmin(PagesAdmin):
         """What stands above the form."""
         measured = list(Benchmark.objects.filter(model=model).exclude(levels=[]).select_related("model")[:SHOWN])
         engines = Engine.objects.filter(model=model.engine_model).select_related("device")
+        deaths = EngineDeath.objects.filter(model__in=[model, model.engine_model]).select_related("device")
         return {
             "engines": engines,
-            "deaths": EngineDeath.objects.filter(model=model.engine_model).select_related("device")[:SHOWN],
+            "deaths": deaths[:SHOWN],
             "broken_until": model.engine_model.broken_until,
             "charts": [
                 {"id": f"chart-{measure}", "title": title, "series": benchmarks.compare(measured, measure)}

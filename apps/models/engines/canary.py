@@ -4,6 +4,7 @@ After some wake-ups vLLM has answered with silent garbage, in good health (vllm-
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,11 @@ class Canary:
 
     tokens: tuple[str, ...]
     numbers: tuple[float, ...]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is an answer, and all its numbers are."""
+        return bool(self.tokens or self.numbers) and all(map(math.isfinite, self.numbers))
 
     def difference(self, other: "Canary | None") -> str:
         """What differs in `other`, in words; empty when nothing does."""

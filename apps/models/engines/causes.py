@@ -30,7 +30,7 @@ def last_cause(lines: Iterable[str], folder: Path) -> str:
         match = EXCEPTION.fullmatch(line.rstrip())
         if match and not any(sign in line for sign in CONSEQUENCES):
             found = _sentence(match[1], match[2] or "", printed[:number], printed[number + 1 :])
-    return _short(_without_paths(found, folder))
+    return _short(without_paths(found, folder))
 
 
 def _sentence(name: str, message: str, before: list[str], behind: list[str]) -> str:
@@ -48,7 +48,7 @@ def _text(line: str) -> str:
     return match[1].strip() if match else ""
 
 
-def _without_paths(text: str, folder: Path) -> str:
+def without_paths(text: str, folder: Path) -> str:
     """Files of the model by their names in its folder, all others by their last part."""
     return PATH.sub(lambda match: match[1], text.replace(f"{folder}/", "").replace(str(folder), "the model's folder"))
 

@@ -4,7 +4,6 @@ Flags and variables are those of vLLM 0.32 and 0.33.
 """
 
 import fnmatch
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,19 +57,15 @@ class EngineSpec:
     """Memory for the KV cache on a CPU; a GPU's is what its share leaves."""
     cpu_cores: int = 1
     """Cores that an engine on a CPU may use."""
-    adapters: tuple[Adapter, ...] = ()
-    """Loaded at the start. An engine without any, and without extra slots for some, takes none later: LoRA costs
-    speed."""
-    spare_loras: int = 0
-    """Slots for adapters that are on their way, besides those of the settings."""
-    max_loras: int = 1
-    """Adapters that one step of the engine can mix."""
+    max_loras: int = 0
+    """Adapters that one step of the engine can mix. They are loaded while it runs, never at its start, which a bad one
+    would end. 0: it takes none, since LoRA costs speed."""
     max_lora_rank: int = 64
-    """The largest rank among the adapters: 8, 16, 32, 64, 128, 256, 320 or 512."""
+    """The largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
 
     @property
     def takes_adapters(self) -> bool:
-        return bool(self.adapters) or self.settings.extra_lora_slots + self.spare_loras > 0
+        return self.max_loras > 0
 
     @property
     def computes_on_one_thread(self) -> bool:
@@ -148,13 +143,11 @@ def _chosen(settings: EngineSettings) -> list[str]:
 
 
 def _lora_arguments(spec: EngineSpec) -> list[str]:
-    modules = [json.dumps({"name": adapter.name, "path": str(adapter.path)}) for adapter in spec.adapters]
     return [
         "--enable-lora",
         "--max-loras", str(spec.max_loras),
-        "--max-cpu-loras", str(max(spec.max_loras, len(spec.adapters))),
+        "--max-cpu-loras", str(spec.max_loras),
         "--max-lora-rank", str(spec.max_lora_rank),
-        *(["--lora-modules", *modules] if modules else []),
     ]  # fmt: skip
 
 

@@ -52,6 +52,10 @@ class Deaths:
             f"It died too often without a known cause: it is left alone for {minutes} minutes. The last time: {message}"
         )
 
+    def remembers(self, model: Model) -> bool:
+        """Whether something is held against it."""
+        return model.pk in self._in_a_row or model.broken_until is not None
+
     def survived(self, model: Model) -> None:
         """Its engine has worked, and lives: nothing is held against it."""
         self._in_a_row.pop(model.pk, None)
@@ -72,6 +76,11 @@ def close_breaker(*, model: Model) -> None:
     """Let the model be tried again at once."""
     Model.objects.filter(pk=model.pk).update(broken_until=None)
     model.broken_until = None
+
+
+def is_broken(model: Model) -> bool:
+    """Whether its breaker is open."""
+    return model.pk in broken_models()
 
 
 def broken_models() -> set[int]:

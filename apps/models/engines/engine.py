@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 from apps.core.process import ManagedProcess, ProcessGroup
 from apps.models.engines import canary
 from apps.models.engines.canary import Canary
-from apps.models.engines.causes import last_cause
+from apps.models.engines.causes import last_cause, without_paths
 from apps.models.engines.command import Adapter, EngineSpec, command, environment
 
 __all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec", "FilesDamaged"]
@@ -25,6 +26,8 @@ SLEEP_SECONDS = 120.0  # for falling asleep or waking up: large weights cross th
 CANARY_SECONDS = 60.0
 FAILURE_LINES = 15  # of the log, in the message of a failure
 CAUSE_LINES = 200  # of the log, in which the cause is looked for: two processes print a traceback each
+SAID_CHARACTERS = 2_000  # of an engine's error
+BROKEN_OFF = re.compile(r'finished_reason="(abort|error)"')  # of requests that were not answered
 
 CURES = (  # a phrase of vLLM's, or of Python's, and what to do
     ("did not start: ", "Run `make setup`, or set ENGINE_PYTHON to an interpreter that has vLLM."),
@@ -92,8 +95,9 @@ class Engine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
-        self.adapters = frozenset(spec.adapters)
+        self.adapters: frozenset[Adapter] = frozenset()
         self._canary: Canary | None = None
+        self._own = 0  # requests that we sent, and that it answered
         self._process = ManagedProcess(
             command(spec), name=f"engine of {spec.served_name}", env=environment(spec, os.environ),
             cwd=spec.cwd, log=spec.log,
@@ -144,12 +148,37 @@ class Engine:
 
     def load_adapter(self, adapter: Adapter) -> None:
         """Serve `adapter` under its name from now on. Raises AdapterRefused, OSError."""
-        self._change_adapter("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)})
+        self._change_adapter("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)}, adapter.path)
         self.adapters |= {adapter}
+
+    def try_adapter(self, adapter: Adapter) -> None:
+        """Load it, and have it answer once. Raises AdapterRefused, with the engine as it was before.
+
+        Raises OSError, http.client.HTTPException where the engine does not answer; see `ends_within`.
+        """
+        self.load_adapter(adapter)
+        try:
+            self._first_answer(adapter)
+        except AdapterRefused:
+            self.unload_adapter(adapter.name)
+            raise
+
+    def ends_within(self, timeout: float) -> bool:
+        """Whether the process, which does not answer, is gone; one that lives and is well was only late."""
+        deadline = time.monotonic() + timeout
+        while self.alive():
+            if time.monotonic() > deadline or self.healthy():
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def answered(self) -> int:
+        """Requests of others that it has answered since it started. Raises OSError, http.client.HTTPException."""
+        return self._count("vllm:request_success_total{") - self._own
 
     def unload_adapter(self, name: str) -> None:
         """Serve it no more. Raises AdapterRefused, OSError."""
-        self._change_adapter("unload", {"lora_name": name})
+        self._change_adapter("unload", {"lora_name": name}, self.spec.model)
         self.adapters = frozenset(adapter for adapter in self.adapters if adapter.name != name)
 
     def drain(self, timeout: float, should_stop: Callable[[], bool] = lambda: False) -> bool:
@@ -203,6 +232,10 @@ class Engine:
         """The last lines that it printed, the latest last."""
         return self._process.tail(lines)
 
+    def cause(self, folder: Path) -> str:
+        """The last exception that it printed, as one sentence; empty where there is none. `folder`: whose it is."""
+        return last_cause(self.tail(CAUSE_LINES), folder)
+
     def _order(self, path: str) -> None:
         try:
             status, answer = self._request("POST", path, timeout=SLEEP_SECONDS)
@@ -220,18 +253,33 @@ class Engine:
             )
         except (OSError, http.client.HTTPException):
             return None
+        self._own += status == 200
         return canary.read(self.spec.runner, answer) if status == 200 else None
+
+    def _first_answer(self, adapter: Adapter) -> None:
+        """Raises AdapterRefused for an answer that is none, OSError."""
+        route, body = canary.request(self.spec.runner)
+        status, answer = self._request("POST", route, {"model": adapter.name, **body}, timeout=ADAPTER_SECONDS)
+        if status != 200:
+            raise AdapterRefused(f"It does not answer a first prompt: {_said(answer, adapter.path)}")
+        self._own += 1
+        first = canary.read(self.spec.runner, answer)
+        if first is None or not first.is_finite:
+            raise AdapterRefused("It answers a first prompt with nothing of use: its numbers are not finite.")
 
     def _requests_inside(self) -> int:
         """Raises OSError when the engine is gone."""
-        text = self._request("GET", "/metrics", timeout=HEALTH_SECONDS)[1].decode()
-        gauges = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
-        return int(sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(gauges)))
+        return self._count("vllm:num_requests_running{", "vllm:num_requests_waiting{")
 
-    def _change_adapter(self, verb: str, body: dict[str, str]) -> None:
+    def _count(self, *gauges: str) -> int:
+        text = self._request("GET", "/metrics", timeout=HEALTH_SECONDS)[1].decode()
+        lines = [line for line in text.splitlines() if line.startswith(gauges) and not BROKEN_OFF.search(line)]
+        return int(sum(float(line.split()[-1]) for line in lines))
+
+    def _change_adapter(self, verb: str, body: dict[str, str], folder: Path) -> None:
         status, answer = self._request("POST", f"/v1/{verb}_lora_adapter", body, timeout=ADAPTER_SECONDS)
         if status != 200:
-            raise AdapterRefused(f"The engine does not {verb} {body['lora_name']}: {answer.decode()}")
+            raise AdapterRefused(f"The engine does not {verb} it: {_said(answer, folder)}")
 
     def _request(self, method: str, path: str, body: Any = None, *, timeout: float) -> tuple[int, bytes]:
         connection = UnixHTTPConnection(self.spec.socket, timeout)
@@ -252,3 +300,12 @@ class Engine:
             told += f" {cure}"
         lines = "\n".join(self.tail())
         return f"The engine of {self.spec.served_name} {told}\nLog: {self.spec.log}\n{lines}"
+
+
+def _said(answer: bytes, folder: Path) -> str:
+    """The message of an error, as vLLM wrote it, without the server's paths. `folder` is the adapter's."""
+    try:
+        message = str(json.loads(answer)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        message = answer.decode(errors="replace")
+    return without_paths(message, folder)[:SAID_CHARACTERS]

@@ -21,8 +21,10 @@ from apps.core.drain import STOP
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand
 from apps.models.admission.intact import fault, known_lengths
+from apps.models.engines import adapters
+from apps.models.engines.adapters import Ranked, wanted_adapters
 from apps.models.engines.engine import Adapter, AdapterRefused, Engine, EngineFailed, FilesDamaged
-from apps.models.engines.spec import adapters_of, fits, spec_for
+from apps.models.engines.spec import spec_for
 from apps.models.installs.manifest import NAME as MANIFEST
 from apps.models.models import Device, Model
 from apps.models.models import Engine as EngineRow
@@ -31,11 +33,23 @@ from apps.models.slots import Slot
 
 STOP_SECONDS = 8.0
 DRAIN_SECONDS = 10.0  # for answers to people that have begun
+ENDS_SECONDS = 10.0  # for the process of an engine that does not answer
+FULL = "No free lora slots"  # what vLLM says when adapters that it refused have kept their places
 HEARSAY_SECONDS = 1.5  # for which a gateway may go on sending to an engine that drains
 
 log = logging.getLogger(__name__)
 
 State = EngineRow.State
+
+
+class AdapterKilledEngine(EngineFailed):
+    """The engine died while it loaded an adapter, or answered for it the first time. The message ends with its log."""
+
+    def __init__(self, base: Model, adapter: Adapter, engine: Engine) -> None:
+        self.base, self.adapter = base, adapter
+        cause = engine.cause(adapter.path) or "it printed no exception, see the log's last lines"
+        lines = "\n".join(engine.tail())
+        super().__init__(f"The engine of {base.name} died when it loaded the adapter {adapter.name}: {cause}.\n{lines}")
 
 
 class Fleet:
@@ -55,11 +69,15 @@ class Fleet:
         """Model -> bytes of the machine's memory that its sleeping engine takes."""
         return {pk: weight_bytes(model) for pk, (model, _) in self._asleep.items()}
 
-    def start(self, model: Model) -> None:
-        """A new engine; nothing may be awake. Raises EngineFailed, OSError, ValueError."""
+    def start(self, model: Model, *, trials: bool = True) -> None:
+        """A new engine; nothing may be awake. It serves the adapters that have answered before, where it takes them.
+
+        Without `trials` it has no room for the others. Raises EngineFailed, OSError, ValueError; AdapterKilledEngine,
+        with the dead engine still awake.
+        """
         self.show(State.STARTING, model=model)
         check_files(model)
-        engine = Engine(spec_for(model, self._slot))
+        engine = Engine(spec_for(model, self._slot, trials=trials))
         with self._timed(model, Verb.START):
             engine.start()
             try:
@@ -69,6 +87,9 @@ class Fleet:
                 engine.stop(STOP_SECONDS)
                 raise
         self.model, self._awake = model, engine
+        for ranked in wanted_adapters(model):
+            if ranked.ready and _fits(ranked, engine):
+                self._load(model, ranked)
         self.show(State.READY)
 
     def wake(self, model: Model) -> None:
@@ -85,18 +106,45 @@ class Fleet:
         self.show(State.READY)
 
     def adapt(self, model: Model) -> bool:
-        """Have the engine that is awake serve the model's adapters, and no others. False: another engine must."""
-        engine, wanted = self._running(), frozenset(adapters_of(model))
-        self._unload(engine.adapters - wanted)
-        lacking = wanted - engine.adapters
-        try:
-            for adapter in lacking if all(fits(adapter, engine.spec) for adapter in lacking) else ():
-                engine.load_adapter(adapter)
-        except (AdapterRefused, HTTPException, OSError) as error:
-            log.warning("%s: %s", self._slot.key, error)
+        """Have the engine that is awake serve the model's adapters, and no others; those on trial answer once.
+
+        False: another engine must, with more room. Raises AdapterKilledEngine, with the dead engine still awake.
+        """
+        engine, wanted = self._running(), wanted_adapters(model)
+        self._unload(engine.adapters - {ranked.adapter for ranked in wanted})
+        lacking = [ranked for ranked in wanted if not ranked.refused and ranked.adapter not in engine.adapters]
+        if not all(_fits(ranked, engine) for ranked in lacking):
+            return False
+        has_room = all(self._load(model, ranked) for ranked in lacking)
         if lacking:
             self.show(State.READY)
-        return engine.adapters == wanted
+        return has_room
+
+    def is_adapted(self) -> bool:
+        """Whether the engine that is awake serves the adapters that it should."""
+        if self._awake is None or self.model is None:
+            return True
+        return {each.adapter for each in wanted_adapters(self.model) if not each.refused} == self._awake.adapters
+
+    def _load(self, model: Model, ranked: Ranked) -> bool:
+        """Load an adapter, or note on its row why it is not served. False: the engine has no room left.
+
+        Raises AdapterKilledEngine.
+        """
+        engine, adapter = self._running(), ranked.adapter
+        try:
+            engine.load_adapter(adapter) if ranked.ready else engine.try_adapter(adapter)
+        except AdapterRefused as error:
+            if FULL in str(error):
+                return False
+            adapters.refuse(model, adapter, str(error))
+        except (HTTPException, OSError) as error:
+            if engine.ends_within(ENDS_SECONDS):
+                raise AdapterKilledEngine(model, adapter, engine) from error
+            adapters.refuse(model, adapter, f"The engine did not answer while it loaded it: {error!r}.")
+        else:
+            adapters.accept(model, adapter)
+        return True
 
     def park(self, how: Park, message: str = "") -> bool:
         """Let the engine that is awake finish what people wait for, then make room. False: it died meanwhile."""
@@ -145,7 +193,8 @@ class Fleet:
         if self.model and self.model.pk not in known:
             self.drop()
         if self.model and self._running().adapters:
-            self._unload(self._running().adapters - frozenset(adapters_of(self.model)))
+            wanted = {ranked.adapter for ranked in wanted_adapters(self.model)}
+            self._unload(self._running().adapters - wanted)
         untrue = self._device.engines.exclude(state__in=(State.STOPPED, State.FAILED))
         untrue.exclude(state=State.ASLEEP, model__in=self._asleep.keys()).exclude(
             state=State.READY, model=self.model
@@ -172,7 +221,7 @@ class Fleet:
         if state in EngineRow.SERVING:
             socket, served = str(self._running().spec.socket), sorted(self._running().served)
         elif state == State.STARTING and model:
-            served = [model.name, *(adapter.name for adapter in adapters_of(model))]
+            served = [model.name, *(ranked.adapter.name for ranked in wanted_adapters(model))]
         EngineRow.objects.update_or_create(
             device=self._device,
             model=model or self.model,
@@ -249,3 +298,7 @@ def check_files(model: Model) -> None:
 def weight_bytes(model: Model) -> int:
     """What it takes of the machine's memory, asleep."""
     return model.bytes or sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
+
+
+def _fits(ranked: Ranked, engine: Engine) -> bool:
+    return engine.spec.takes_adapters and ranked.rank <= engine.spec.max_lora_rank

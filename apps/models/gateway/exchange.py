@@ -151,6 +151,8 @@ class Exchange:
 
     async def _wait(self, target: Target, end: float) -> Target:
         """What answers for the model in a moment."""
+        if target.model.problem:
+            raise refusals.unserved(target.model)
         if target.broken_for and not target.sockets:
             raise await in_thread(refusals.broken)(target.model, target.broken_for)
         if asyncio.get_running_loop().time() > end:

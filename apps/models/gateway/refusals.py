@@ -47,6 +47,12 @@ def broken(model: Model, seconds: float) -> ApiError:
     return ApiError(503, message, "model_broken", "model", headers={"Retry-After": str(wait)})
 
 
+def unserved(model: Model) -> ApiError:
+    """An adapter that its base's engine does not take."""
+    message = f"The adapter '{model.name}' is not served: {_headline(model.problem)}"
+    return ApiError(503, message, "adapter_not_served", "model", headers={"x-should-retry": "false"})
+
+
 def died() -> ApiError:
     return ApiError(502, "The model's engine died while it worked on the request. Send it again.", "engine_died")
 

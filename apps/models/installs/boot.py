@@ -18,13 +18,15 @@ from apps.events.services import announce
 from apps.models import claims
 from apps.models.engines import canary
 from apps.models.engines.causes import last_cause
+from apps.models.engines.deaths import is_broken
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
-from apps.models.models import EngineDeath, Install, Model
+from apps.models.models import Engine, EngineDeath, Install, Model
 
 PRIORITY = 100  # before batches, which can have no higher one
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
 ANSWER_SECONDS = 120.0
+DEATHS_OF_BASE = 3  # of whose engine, until an adapter is tried no more
 NEVER_TRIED = "The model was deleted before its engine was tried."
 
 Status = Install.Status
@@ -45,7 +47,7 @@ class BootKind:
                 deadline=install.model.created_at + PATIENCE,
                 since=install.model.created_at,
             )
-            for install in _booting().exclude(model=None)
+            for install in _booting().filter(model__problem="")
             if install.model
         ]
 
@@ -56,8 +58,18 @@ class BootKind:
                 return
             if problem := ask(host, install.model):
                 fail(install, problem)
+                if not _lives_on(host, install):
+                    return
             else:
                 succeed(install)
+
+
+def _lives_on(host: EngineHost, install: Install) -> bool:
+    """Whether there is an engine to ask. One that died of an adapter comes back at once: its base is not to blame."""
+    if not host.engine.ends_within(0):
+        return True
+    is_adapter = install.model is not None and install.model.base_id is not None
+    return is_adapter and host.restart(explained=True)
 
 
 def settle_boots(_keeper: leases.Keeper) -> bool:
@@ -102,6 +114,7 @@ def fail(install: Install, message: str, status: Install.Status = Status.FAILED)
     """The files stay for another try; the model's row is left to `settle_boots`, as its engine may be running."""
     with transaction.atomic():
         if install.advance(status, message=message):
+            Model.objects.filter(installs=install, ready=False).exclude(base=None).update(problem=message)
             bell.ring("control")
             progress.hint("install", install.uid)
 
@@ -111,14 +124,26 @@ def _booting() -> QuerySet[Install]:
 
 
 def _settle(install: Install) -> bool:
-    """Whether it was ended."""
+    """Whether it was ended. An adapter ends by what it did itself, or where its base's engine does not run either."""
     model = install.model
     if model is None:
         fail(install, NEVER_TRIED)
     elif install.cancel_requested_at is not None:
         fail(install, "Cancelled.", Status.CANCELLED)
-    elif death := EngineDeath.objects.filter(model=model.engine_model, at__gt=model.created_at).first():
-        fail(install, death.headline)
+    elif problem := model.problem or _why_untried(model):
+        fail(install, problem)
     else:
         return False
     return True
+
+
+def _why_untried(model: Model) -> str:
+    """What the model's engine died of since; of an adapter, why its base's engine cannot be tried."""
+    deaths = EngineDeath.objects.filter(model=model.engine_model, at__gt=model.created_at)
+    died = deaths.first()
+    if died is None or model.base is None:
+        return died.headline if died else ""
+    serves = Engine.objects.filter(model=model.base, state__in=Engine.SERVING).exists()
+    if not serves and (is_broken(model.base) or deaths.count() >= DEATHS_OF_BASE):
+        return f"Its base model {model.base} does not start, so that it could not be tried: {died.headline}"
+    return ""

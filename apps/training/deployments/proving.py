@@ -19,7 +19,6 @@ from apps.core import leases
 from apps.events import progress
 from apps.models.engines.causes import last_cause
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
-from apps.models.engines.spec import adapters_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
 from apps.training.deployments import services as deployments
@@ -86,7 +85,7 @@ def _proving() -> QuerySet[Deployment]:
 
 def _job(deployment: Deployment) -> Job | None:
     question = _next(deployment)
-    if question is None or deployment.model is None:
+    if question is None or deployment.model is None or deployment.model.problem:
         return None  # `settle_deployments` ends it
     return Job(
         kind="parity",
@@ -126,6 +125,8 @@ def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
             return False
         with transaction.atomic():
             deployments.end(deployment, Status.FAILED, str(error))
+        if question.model.base_id and host.engine.ends_within(0):
+            host.restart(explained=True)  # it died of an adapter, which is no fault of its base
         return False
     return _keep(deployment, question, answer)
 
@@ -202,8 +203,8 @@ def _settle(deployment: Deployment) -> bool:
     model, base = deployment.model, deployment.checkpoint.job.base
     if model is None or base is None:
         message = "The model was deleted before it was compared."
-    elif model.base and model.name not in {adapter.name for adapter in adapters_of(model.base)}:
-        message = "The adapter's files are gone or broken: deploy it again."
+    elif model.problem:
+        message = f"The adapter is not served: {model.problem}"
     elif death := _death(base, model) or _death(model.engine_model, model):
         message = death.headline
     else:

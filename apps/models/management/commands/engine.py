@@ -8,6 +8,7 @@ from django.db.models import Prefetch
 
 from apps.core.console import show, whole_number
 from apps.models.console import engines_table, find_model, follow, live_devices, wait_until_served
+from apps.models.engines.adapters import try_again
 from apps.models.engines.deaths import broken_models, close_breaker
 from apps.models.engines.orders import order_engine
 from apps.models.engines.spec import log_path
@@ -47,6 +48,7 @@ class Command(BaseCommand):
         began = time.monotonic()
         if options["anyway"]:
             close_breaker(model=model.engine_model)
+            try_again(model=model)
         elif model.engine_model.pk in broken_models():
             until = f"{model.engine_model.broken_until:%H:%M} UTC"
             raise CommandError(

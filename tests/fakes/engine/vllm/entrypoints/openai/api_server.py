@@ -11,6 +11,7 @@ ends. It is steered by the environment:
     FAKE_ENGINE_PRIORITIES    a file that gets one line per request: its priority
     FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
     FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up
+    FAKE_ENGINE_MAX_RANK      of adapters; it does not start with room for more
     FAKE_ENGINE_VOICES        a file, read each time: {NAME: how the model or adapter of that name begins its answers}
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from . import answers, sleep
+from .loras import Loras
 from .streams import Stream, stream
 
 try:
@@ -78,13 +80,18 @@ class Server:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.names = [options.served_model_name, *(json.loads(module)["name"] for module in options.lora_modules)]
+        self.loras = Loras(options)
+        self.answered = 0
         self.routes = POOLING if options.runner == "pooling" else GENERATE
         self.inside = 0
         self.seen: set[str] = set()
         self.sleep = sleep.Sleep(options.enable_sleep_mode)
         self.calls = Path(CALLS).open("a", buffering=1) if CALLS else None  # noqa: SIM115 (open to the end)
         self.priorities = Path(PRIORITIES).open("a", buffering=1) if PRIORITIES else None  # noqa: SIM115 (the same)
+
+    @property
+    def names(self) -> list[str]:
+        return [self.options.served_model_name, *self.loras.folders]
 
     def get(self, path: bytes) -> tuple[int, bytes]:
         if path == b"/health":
@@ -101,19 +108,13 @@ class Server:
         return (
             f"vllm:num_requests_running{label} {running}.0\n"
             f"vllm:num_requests_waiting{label} {self.inside - running}.0\n"
+            f'vllm:request_success_total{{engine="0",finished_reason="stop"}} {self.answered}.0\n'
         ).encode()
 
     def adapter(self, path: bytes, body: dict[str, Any]) -> tuple[int, bytes]:
-        name = body["lora_name"]
         if path == b"/v1/unload_lora_adapter":
-            if name not in self.names[1:]:
-                return answers.error(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")
-            self.names.remove(name)
-            return 200, f"Success: LoRA adapter '{name}' removed successfully.".encode()
-        if not (Path(body["lora_path"]) / "adapter_config.json").is_file():
-            return answers.error(404, "NotFoundError", f"Loading lora {name} failed: No adapter found for {name}")
-        self.names.append(name)
-        return 200, f"Success: LoRA adapter '{name}' added successfully.".encode()
+            return self.loras.unload(body["lora_name"])
+        return self.loras.load(body["lora_name"], Path(body["lora_path"]))
 
     def post(self, path: bytes, raw: bytes) -> tuple[Answer, float]:
         """The answer, and how many seconds it takes."""
@@ -134,6 +135,8 @@ class Server:
             return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}"), 0
         if (name := body.get("model")) not in self.names:
             return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model"), 0
+        self.loras.asked(name)
+        self.answered += 1
         marker = MARKER.search(message) if "!" in message else None
         return self.marked(marker, path, body, message) if marker else (self.plain(path, body, message), LATENCY)
 
