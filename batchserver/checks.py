@@ -16,6 +16,14 @@ POSITIVE = (
     "BATCH_FILE_DAYS",
     "BATCH_SHARD_LINES",
     "INTERACTIVE_MAX_BYTES",
+    "BATCH_CUSTOM_ID_MAX_CHARACTERS",
+    "REQUEST_MAX_N",
+    "REQUEST_MAX_LOGPROBS",
+    "REQUEST_MAX_TOKENS",
+    "REQUEST_MAX_STOP",
+    "REQUEST_MAX_STOP_CHARACTERS",
+    "REQUEST_MAX_LOGIT_BIAS",
+    "REQUEST_MAX_GRAMMAR_BYTES",
     "REQUEST_ATTEMPTS",
     "REQUEST_TIMEOUT_SECONDS",
     "ENGINE_START_SECONDS",
@@ -39,6 +47,12 @@ def _limits() -> Iterator[checks.CheckMessage]:
     for name in POSITIVE:
         if getattr(settings, name) <= 0:
             yield checks.Error(f"{name} is {getattr(settings, name)}.", hint="Set it above 0.", id="batchserver.E002")
+    if settings.REQUEST_UNKNOWN_FIELDS not in ("refuse", "warn"):
+        yield checks.Error(
+            f"REQUEST_UNKNOWN_FIELDS is {settings.REQUEST_UNKNOWN_FIELDS!r}.",
+            hint="Set it to refuse or to warn.",
+            id="batchserver.E007",
+        )
     if settings.BATCH_LINE_MAX_BYTES > settings.FILE_MAX_BYTES:
         yield checks.Error(
             "BATCH_LINE_MAX_BYTES is larger than FILE_MAX_BYTES.",

@@ -90,6 +90,20 @@ BATCH_MAX_EMBEDDING_INPUTS: int = env.int("BATCH_MAX_EMBEDDING_INPUTS", default=
 BATCH_LINE_MAX_BYTES: int = env.int("BATCH_LINE_MAX_BYTES", default=8 * 1024**2)
 BATCH_FILE_DAYS: int = env.int("BATCH_FILE_DAYS", default=30)
 BATCH_SHARD_LINES: int = env.int("BATCH_SHARD_LINES", default=1000)
+BATCH_CUSTOM_ID_MAX_CHARACTERS: int = env.int("BATCH_CUSTOM_ID_MAX_CHARACTERS", default=1024)
+
+# Bounds of a single request: one can take an engine down for everybody. `n` multiplies memory (CVE-2026-34756), a
+# grammar is compiled before the first token.
+REQUEST_MAX_N: int = env.int("REQUEST_MAX_N", default=128)  # answers to one request
+REQUEST_MAX_LOGPROBS: int = env.int("REQUEST_MAX_LOGPROBS", default=20)  # a token; vLLM's own bound
+REQUEST_MAX_TOKENS: int = env.int("REQUEST_MAX_TOKENS", default=1_000_000)  # of an answer
+REQUEST_MAX_STOP: int = env.int("REQUEST_MAX_STOP", default=16)  # strings
+REQUEST_MAX_STOP_CHARACTERS: int = env.int("REQUEST_MAX_STOP_CHARACTERS", default=1_000)  # of each
+REQUEST_MAX_LOGIT_BIAS: int = env.int("REQUEST_MAX_LOGIT_BIAS", default=1_024)  # tokens
+REQUEST_MAX_GRAMMAR_BYTES: int = env.int("REQUEST_MAX_GRAMMAR_BYTES", default=64 * 1024)  # of schema, regex, choices
+# What becomes of fields that the engine does not know: "refuse" (as OpenAI does), or "warn" and pass them on.
+REQUEST_UNKNOWN_FIELDS: str = env.str("REQUEST_UNKNOWN_FIELDS", default="refuse")
+
 REQUEST_ATTEMPTS: int = env.int("REQUEST_ATTEMPTS", default=5)
 REQUEST_TIMEOUT_SECONDS: int = env.int("REQUEST_TIMEOUT_SECONDS", default=600)
 

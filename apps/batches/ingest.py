@@ -1,9 +1,14 @@
 """Reads a batch's input file: bytes in, validated lines and errors out. It knows no model and no database.
 
+What makes a line a line (JSON, custom_id, method, url, one model) is judged for the batch: an error there fails it.
+What the body asks for is judged for the line, as OpenAI's endpoint would: `Line.refusal` is its answer, the others run.
+
 Memory holds one block and one line, whatever the file's size; at most `MAX_ERRORS` errors are kept. Uniqueness of
 `custom_id` is left to the database, which can sort a million of them without memory of ours.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
@@ -14,7 +19,8 @@ from apps.models import sampling
 
 MAX_ERRORS = 100
 BLOCK = 1024 * 1024  # bytes
-MAX_CUSTOM_ID = 64  # characters, OpenAI's limit
+
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what PostgreSQL takes in no text
 
 WRONG_ENCODINGS = {
     b"\xff\xfe": "The file is UTF-16: save it as UTF-8.",
@@ -30,6 +36,8 @@ class Limits:
     requests: int
     line_bytes: int
     embedding_inputs: int
+    custom_id: int
+    """Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,13 @@ class LineError:
     param: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     number: int
     custom_id: str
     body: str
-    """JSON, as it came."""
+    """JSON, as it came, unless legacy names were given their modern form."""
+    refusal: sampling.Refused | None = None
+    """Why it must not be sent."""
 
 
 class Rejected(Exception):
@@ -80,6 +89,8 @@ class Reader:
     model_line: int = 0
     count: int = 0
     inputs: int = 0
+    ignored: list[LineError] = field(default_factory=list)
+    """Names that the engine will pass over; at most `MAX_ERRORS`."""
 
     def lines(self) -> Iterator[Line]:
         """The valid lines. A batch with an error runs none of them, but only together do they show every duplicate."""
@@ -110,27 +121,45 @@ class Reader:
         if parsed.url != self.endpoint:
             message = f"URL provided for this request ({parsed.url[:60]!r}) does not match the batch endpoint."
             raise Rejected("invalid_url", message, "url")
-        if not 0 < len(parsed.custom_id) <= MAX_CUSTOM_ID:
-            raise Rejected("invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters.", "custom_id")
-        if "\0" in parsed.custom_id:
-            raise Rejected("invalid_request", "custom_id must not hold a NUL character.", "custom_id")
-        self._check_body(number, bytes(parsed.body))
-        return Line(number, parsed.custom_id, text)
+        if not 0 < (length := len(parsed.custom_id)) <= self.limits.custom_id:
+            message = f"custom_id must have 1 to {self.limits.custom_id:,} characters; this one has {length:,}."
+            raise Rejected("invalid_request", message, "custom_id")
+        if UNSTORABLE.search(parsed.custom_id):
+            raise Rejected("invalid_request", "custom_id must not hold NUL or lone surrogates.", "custom_id")
+        return self._judged(number, parsed, text)
 
-    def _check_body(self, number: int, body: bytes) -> None:
+    def _judged(self, number: int, parsed: _Input, text: str) -> Line:
+        body = bytes(parsed.body)
         try:
             checked = sampling.check(body, self.endpoint)
-        except sampling.Refused as error:
-            raise Rejected(error.code, str(error), error.param) from error
-        if not self.model:
-            self.model, self.model_line = checked.model, number
-        if checked.model != self.model:
-            message = f"All requests of a batch must name the same model; the first names {self.model!r}."
-            raise Rejected("mismatched_model", message, "body.model")
+        except sampling.Refused as refusal:
+            self._check_model(number, _model_of(body, refusal))
+            return Line(number, parsed.custom_id, text, refusal)
+        self._check_model(number, checked.model)
         self.inputs += checked.inputs
         if self.inputs > self.limits.embedding_inputs:
             message = f"The batch holds more than {self.limits.embedding_inputs:,} embedding inputs: split it."
             raise Rejected("too_many_tasks", message, "body.input")
+        for sentence in checked.ignored[: MAX_ERRORS - len(self.ignored)]:
+            self.ignored.append(LineError("unknown_parameter", sentence, number, "body"))
+        return Line(number, parsed.custom_id, text if checked.body is body else checked.body.decode())
+
+    def _check_model(self, number: int, model: str) -> None:
+        if not self.model:
+            self.model, self.model_line = model, number
+        if model != self.model:
+            message = f"All requests of a batch must name the same model; the first names {self.model!r}."
+            raise Rejected("mismatched_model", message, "body.model")
+
+
+def _model_of(body: bytes, refusal: sampling.Refused) -> str:
+    """The model that a refused body names. Raises `Rejected` where that is what is wrong."""
+    try:
+        if not refusal.of_envelope:
+            return sampling.model_of(body)
+    except sampling.Refused as error:
+        refusal = error
+    raise Rejected(refusal.code, str(refusal), refusal.param) from refusal
 
 
 def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, str]:
@@ -151,7 +180,18 @@ def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, str]:
     except RecursionError as error:
         raise Rejected("invalid_json_line", "This line is nested too deeply.") from error
     except msgspec.DecodeError as error:
-        raise Rejected("invalid_json_line", f"This line is not parseable as valid JSON: {error}.") from error
+        return _parse_as_engine(raw, error)
+
+
+def _parse_as_engine(raw: bytes, problem: Exception) -> tuple[_Input, str]:
+    """The engine's parser takes more than ours: NaN, lone surrogates, numbers of any size."""
+    try:
+        parsed = json.loads(raw)
+        body = json.dumps(parsed.pop("body"))
+        return msgspec.convert({**parsed, "body": msgspec.Raw(body.encode())}, _Input), body
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        message = f"This line is not parseable as valid JSON: {problem}."
+        raise Rejected("invalid_json_line", message) from problem
 
 
 def _wrong_shape(error: msgspec.ValidationError) -> Rejected:

@@ -120,6 +120,7 @@ class Batch(models.Model):
     model_name = models.CharField(max_length=200, blank=True)  # outlives the model
     total = models.PositiveIntegerField(default=0)
     errors = models.JSONField(null=True, blank=True)  # [{code, line, message, param}], at most 100
+    warnings = models.JSONField(null=True, blank=True)  # the same: names that the engine passes over
     output_file = models.OneToOneField(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="output_of")
     error_file = models.OneToOneField(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="errors_of")
 

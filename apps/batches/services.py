@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from apps.accounts.models import ApiKey, Project
 from apps.batches import storage
 from apps.batches.models import Batch, File
+from apps.batches.refused import REFUSED
 from apps.batches.validate import cut_shards
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
@@ -120,7 +121,10 @@ def resume_batch(*, batch: Batch) -> bool:
 
 
 def retry_batch(*, batch: Batch, created_by: ApiKey | None = None) -> Batch:
-    """A new batch of the lines that failed, numbered from 1, with their custom_ids. Raises `Conflict`."""
+    """A new batch of the lines that failed, numbered from 1, with their custom_ids. Raises `Conflict`.
+
+    Lines whose body was refused before anything was sent are left out: they would be refused again.
+    """
     if batch.status in Batch.OPEN:
         raise Conflict(f"The batch is {batch.status}: its failed lines can be retried once it has ended.")
     if batch.model is None:
@@ -220,17 +224,28 @@ def _copy_failed_lines(batch: Batch, retry: Batch) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_nestloop = off")  # quadratic where statistics lag behind a new batch
         cursor.execute(
-            "INSERT INTO batches_request (batch_id, line, custom_id, body)"
+            "INSERT INTO batches_request (batch_id, line, custom_id, body)"  # noqa: S608 - a constant
             " SELECT %s, row_number() OVER (ORDER BY q.line), q.custom_id, q.body FROM batches_result r"
             " JOIN batches_request q ON q.batch_id = r.batch_id AND q.line = r.line"
-            " WHERE r.batch_id = %s AND r.failed",
+            f" WHERE r.batch_id = %s AND r.failed AND NOT ({REFUSED})",
             (retry.pk, batch.pk),
         )
         lines: int = cursor.rowcount
         if not lines:
-            raise Conflict("No line of this batch failed: there is nothing to retry.")
+            raise Conflict(_nothing_to_retry(cursor, batch))
         cut_shards(cursor, retry.pk)
     return lines
+
+
+def _nothing_to_retry(cursor: Any, batch: Batch) -> str:
+    cursor.execute(f"SELECT count(*) FROM batches_result WHERE batch_id = %s AND {REFUSED}", (batch.pk,))  # noqa: S608
+    (refused,) = cursor.fetchone() or (0,)
+    if not refused:
+        return "No line of this batch failed: there is nothing to retry."
+    return (
+        f"All lines that failed ({refused:,}) were refused for what they ask, and would be again:"
+        " correct them as the error file says, and send them in a new file."
+    )
 
 
 def _tell(batch: Batch, *bells: str) -> None:

@@ -16,10 +16,12 @@ from django.db.models.fields.files import FieldFile
 from apps.batches.ingest import MAX_ERRORS, Limits, Line, LineError, Reader
 from apps.batches.models import Batch, File
 from apps.batches.owed import next_owed
+from apps.batches.refused import RefusedLines
 from apps.core import bell, leases
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
+from apps.models.requests import catalog
 
 COPY_ROWS = 5_000  # between two looks at whether the batch was cancelled
 SHARD_BYTES = 32 * 1024**2  # of request bodies, which a worker holds in memory
@@ -53,12 +55,14 @@ class _Invalid(Exception):
 def _validate(batch: Batch, held: leases.Held, keeper: leases.Keeper) -> None:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            model, count = _load(batch, cursor, keeper, held)
+            model, reader = _load(batch, cursor, keeper, held)
             cut_shards(cursor, batch.pk)
             leases.fence(cursor, held)
-            if not batch.advance(Batch.Status.IN_PROGRESS, model=model, model_name=model.name, total=count):
+            values = {"model": model, "model_name": model.name, "total": reader.count, "warnings": _warnings(reader)}
+            if not batch.advance(Batch.Status.IN_PROGRESS, **values):
                 raise Interrupted
             bell.ring("gpu")
+            bell.ring("control")  # where every line was refused, it has ended already
     except _Invalid as invalid:
         with transaction.atomic(), connection.cursor() as cursor:
             leases.fence(cursor, held)
@@ -66,18 +70,24 @@ def _validate(batch: Batch, held: leases.Held, keeper: leases.Keeper) -> None:
                 announce(type="batch.failed", project=batch.project, data={"id": batch.uid})
 
 
-def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -> tuple[Model, int]:
-    """Copy the file's lines into the table. Raises `_Invalid` with every error found."""
+def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -> tuple[Model, Reader]:
+    """Copy the file's lines into the table, and the answers to those whose body was refused.
+
+    Raises `_Invalid` with every error found.
+    """
+    catalog.refresh()
+    refused = RefusedLines(cursor, batch.pk)
     with _open(batch) as content:
         reader = Reader(content.file, batch.endpoint, _limits())
-        lines = reader.lines()
+        lines = refused.passing(reader.lines())
         while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
+            refused.write()
             _check_wanted(batch, keeper, held)
     errors = reader.errors + _duplicates(cursor, batch.pk)
     model = _model(batch, reader, errors)
     if errors or model is None:
         raise _Invalid(sorted(errors, key=lambda error: error.line or 0))
-    return model, reader.count
+    return model, reader
 
 
 def _open(batch: Batch) -> FieldFile:
@@ -95,7 +105,12 @@ def _limits() -> Limits:
         requests=settings.BATCH_MAX_REQUESTS,
         line_bytes=settings.BATCH_LINE_MAX_BYTES,
         embedding_inputs=settings.BATCH_MAX_EMBEDDING_INPUTS,
+        custom_id=settings.BATCH_CUSTOM_ID_MAX_CHARACTERS,
     )
+
+
+def _warnings(reader: Reader) -> list[dict[str, Any]] | None:
+    return [asdict(warning) for warning in reader.ignored] or None
 
 
 def _copy(cursor: Any, batch_id: int, lines: Iterator[Line]) -> bool:
@@ -145,7 +160,12 @@ def _model(batch: Batch, reader: Reader, errors: list[LineError]) -> Model | Non
 
 
 def cut_shards(cursor: Any, batch_id: int) -> None:
-    """Cut the batch's requests into shards, in the order of their lines; a shard fits a worker's memory."""
+    """Cut the batch's requests into shards, in the order of their lines; a shard fits a worker's memory.
+
+    Lines that have their result already, since their body was refused, count as failed from the start.
+    """
+    cursor.execute("SELECT EXISTS (SELECT FROM batches_result WHERE batch_id = %s)", (batch_id,))
+    (refused,) = cursor.fetchone()
     cursor.execute(
         "INSERT INTO batches_shard (batch_id, first_line, last_line, lines, completed, failed,"
         " input_tokens, cached_tokens, output_tokens, reasoning_tokens)"
@@ -156,3 +176,11 @@ def cut_shards(cursor: Any, batch_id: int) -> None:
         " GROUP BY by_lines, by_bytes ORDER BY 2",
         {"batch": batch_id, "lines": settings.BATCH_SHARD_LINES, "bytes": SHARD_BYTES},
     )
+    if refused:
+        cursor.execute(
+            "UPDATE batches_shard s SET failed = counted.failed FROM"
+            " (SELECT t.id, count(*) AS failed FROM batches_shard t JOIN batches_result r"
+            " ON r.batch_id = t.batch_id AND r.line BETWEEN t.first_line AND t.last_line"
+            " WHERE t.batch_id = %s GROUP BY t.id) AS counted WHERE s.id = counted.id",
+            (batch_id,),
+        )

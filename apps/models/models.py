@@ -357,3 +357,15 @@ class Benchmark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model}, {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class RequestTables(models.Model):
+    """What an engine's own request models accept, as a GPU worker read it. The one that was used last applies."""
+
+    fingerprint = models.CharField(max_length=64, unique=True)  # of the installed vLLM
+    version = models.CharField(max_length=50, blank=True)
+    tables: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()  # see apps.models.requests.tables
+    used_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"vLLM {self.version}"

@@ -8,7 +8,7 @@ import pytest
 
 from apps.batches.ingest import MAX_ERRORS, Limits, Line, LineError, Reader
 
-LIMITS = Limits(requests=100, line_bytes=2_000, embedding_inputs=10)
+LIMITS = Limits(requests=100, line_bytes=2_000, embedding_inputs=10, custom_id=1_024)
 CHAT = "/v1/chat/completions"
 
 
@@ -44,7 +44,7 @@ def test_it_passes_over_blank_lines_and_counts_them_in_line_numbers() -> None:
 
 
 def test_it_keeps_bodies_to_the_byte() -> None:
-    body = b'{"model": "m",  "x":[1, 2.50,"\\u00e9\\ud83d\\ude00"]}'
+    body = b'{"model": "m",  "vllm_xargs":{"x":[1, 2.50,"\\u00e9\\ud83d\\ude00"]}}'
     lines, _, _ = read(b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":%s}' % body)
     assert lines[0].body.encode() == body
 
@@ -64,16 +64,14 @@ def test_it_keeps_bodies_to_the_byte() -> None:
         ({"method": "POST", "url": CHAT, "body": {}}, "missing_required_parameter", "custom_id"),
         (request() | {"custom_id": 7}, "invalid_request", "custom_id"),
         (request() | {"custom_id": ""}, "invalid_request", "custom_id"),
-        (request() | {"custom_id": "x" * 65}, "invalid_request", "custom_id"),
+        (request() | {"custom_id": "x" * 1_025}, "invalid_request", "custom_id"),
         (request() | {"custom_id": "a\0b"}, "invalid_request", "custom_id"),
         (request() | {"method": "GET"}, "invalid_request", "method"),
         (request() | {"url": "/v1/embeddings"}, "invalid_url", "url"),
         (request() | {"body": {"messages": []}}, "missing_required_parameter", "body.model"),
         (request() | {"body": "text"}, "invalid_request", "body"),
-        (request(stream=True), "streaming_unsupported", "body.stream"),
-        (request(n=100), "invalid_request", "body.n"),
-        (request(n=-1), "invalid_request", "body.n"),
-        (request(n="two"), "invalid_request", "body.n"),
+        (request() | {"body": {"model": 7, "n": 1_000}}, "invalid_request", "body.model"),
+        (request() | {"body": {"n": 1_000}}, "missing_required_parameter", "body.model"),
         (request(pad="x" * 3_000), "line_too_long", None),
     ],
 )  # fmt: skip
@@ -81,6 +79,61 @@ def test_it_rejects_a_bad_line(line: dict[str, Any] | bytes, code: str, param: s
     error = only_error(request(1), line)
     assert (error.code, error.line, error.param) == (code, 2, param)
     assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({"stream": True}, "streaming_unsupported", "stream"),
+        ({"stream": "yes"}, "streaming_unsupported", "stream"),
+        ({"n": 129}, "invalid_request", "n"),
+        ({"n": "129"}, "invalid_request", "n"),
+        ({"n": -1}, "invalid_request", "n"),
+        ({"max_tokns": 5}, "unknown_parameter", "max_tokns"),
+        ({"extra_body": {"top_k": 5}}, "unknown_parameter", "extra_body"),
+        ({"priority": 5}, "invalid_request", "priority"),
+    ],
+)
+def test_it_refuses_a_body_and_lets_the_other_lines_run(body: dict[str, Any], code: str, field: str) -> None:
+    lines, errors, reader = read(request(1), request(2, **body), request(3))
+    assert errors == []
+    assert [line.number for line in lines if not line.refusal] == [1, 3]
+    refusal = lines[1].refusal
+    assert refusal
+    assert (refusal.code, refusal.field, lines[1].custom_id) == (code, field, "r-2")
+    assert reader.count == 3
+
+
+@pytest.mark.parametrize("body", [{"max_tokens": 2.0}, {"max_tokens": "2"}, {"logit_bias": {"5": "1.5"}}, {"n": 9}])
+def test_it_takes_what_the_engine_takes(body: dict[str, Any]) -> None:
+    lines, errors, _ = read(request(**body))
+    assert errors == []
+    assert (lines[0].refusal, json.loads(lines[0].body)) == (None, request(**body)["body"])
+
+
+def test_a_line_that_only_the_engines_parser_reads_fails_nobody_else() -> None:
+    odd = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":"\\ud83d"}}'
+    lines, errors, _ = read(odd, request(2))
+    assert (len(lines), errors) == (2, [])
+
+
+def test_it_gives_legacy_names_their_modern_form() -> None:
+    lines, _, _ = read(request(guided_json={"type": "object"}, store=True))
+    assert json.loads(lines[0].body) == request(structured_outputs={"json": {"type": "object"}})["body"]
+
+
+def test_a_long_custom_id_is_told_its_length() -> None:
+    assert read(request() | {"custom_id": "x" * 1_024})[1] == []
+    assert "1,024" in (message := only_error(request() | {"custom_id": "x" * 1_100}).message)
+    assert "1,100" in message
+
+
+def test_it_notes_names_that_the_engine_will_pass_over(settings: Any) -> None:
+    settings.REQUEST_UNKNOWN_FIELDS = "warn"
+    lines, errors, reader = read(request(1, top_kk=5), request(2))
+    assert (len(lines), errors, [line.refusal for line in lines]) == (2, [], [None, None])
+    assert [(note.line, note.code) for note in reader.ignored] == [(1, "unknown_parameter")]
+    assert "Did you mean top_k?" in reader.ignored[0].message
 
 
 @pytest.mark.parametrize(
@@ -94,7 +147,7 @@ def test_it_rejects_another_encoding_with_one_sentence(start: bytes) -> None:
 def test_it_rejects_nesting_that_no_parser_survives() -> None:
     deep = b'{"custom_id":"a","method":"POST","url":"%s","body":{"model":"m","x":%s}}' % (
         CHAT.encode(), b"[" * 200_000 + b"]" * 200_000)  # fmt: skip
-    reader = Reader(io.BytesIO(deep), CHAT, Limits(requests=10, line_bytes=10**6, embedding_inputs=1))
+    reader = Reader(io.BytesIO(deep), CHAT, Limits(requests=10, line_bytes=10**6, embedding_inputs=1, custom_id=64))
     assert list(reader.lines()) == []
     assert [error.code for error in reader.errors] == ["invalid_json_line"]
 
@@ -127,6 +180,8 @@ def test_it_collects_errors_and_goes_on() -> None:
 
 
 def test_it_stops_at_a_hundred_errors() -> None:
-    reader = Reader(io.BytesIO(b"x\n" * 5_000), CHAT, Limits(requests=10_000, line_bytes=99, embedding_inputs=1))
+    reader = Reader(
+        io.BytesIO(b"x\n" * 5_000), CHAT, Limits(requests=10_000, line_bytes=99, embedding_inputs=1, custom_id=64)
+    )
     assert list(reader.lines()) == []
     assert len(reader.errors) == MAX_ERRORS

@@ -1,7 +1,9 @@
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +11,20 @@ from django.db import connection, connections
 
 from apps.accounts.models import Project
 from apps.batches import owed, validate
-from apps.batches.models import Batch, File, Request, Shard
+from apps.batches.finalize import finalize_next, notice_ended
+from apps.batches.ledger import Ledger
+from apps.batches.models import Batch, File, Request, Result, Shard
 from apps.batches.owed import _resting
-from apps.batches.services import cancel_batch, delete_file
+from apps.batches.services import cancel_batch, delete_file, retry_batch
 from apps.batches.validate import cut_shards, validate_next
 from apps.core import leases
+from apps.core.errors import Conflict
 from apps.events.models import Event
 from apps.models.models import Model
+from apps.models.requests import catalog
 from tests.batches.cast import CHAT, make_batch, make_file
+
+FAKE_ENGINE = Path(__file__).parents[1] / "fakes/engine/python"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,6 +64,85 @@ def test_it_works(project: Project, model: Model, keeper: leases.Keeper) -> None
     assert list(Request.objects.order_by("line").values_list("line", "custom_id")) == [(1, "a"), (2, "b"), (3, "c")]
     assert list(Shard.objects.values_list("first_line", "last_line", "lines")) == [(1, 3, 3)]
     assert held() == 0
+
+
+def mixed(project: Project, *bodies: dict[str, Any]) -> Batch:
+    lines = [content(f"r{number}", **body) for number, body in enumerate(bodies, 1)]
+    return make_batch(project, make_file(project, b"\n".join(lines)))
+
+
+def test_a_refused_body_is_its_lines_error_and_the_others_run(
+    project: Project, model: Model, keeper: leases.Keeper, settings: Any
+) -> None:
+    settings.BATCH_SHARD_LINES = 2
+    batch = mixed(project, {}, {"n": 500}, {}, {"max_tokns": 5}, {"guided_regex": "a"})
+    assert validate_next(keeper)
+    batch.refresh_from_db()
+    assert (batch.status, batch.total, batch.errors) == ("in_progress", 5, None)
+    assert list(Shard.objects.order_by("id").values_list("lines", "failed")) == [(2, 1), (2, 1), (1, 0)]
+    results = list(Result.objects.order_by("line").values_list("line", "custom_id", "status_code", "attempts", "body"))
+    assert [row[:4] for row in results] == [(2, "r2", 400, 0), (4, "r4", 400, 0)]
+    assert json.loads(results[1][4] or "") == {
+        "error": {
+            "message": "Unrecognized request argument supplied: max_tokns. Did you mean max_tokens?",
+            "type": "invalid_request_error", "param": "max_tokns", "code": "unknown_parameter",
+        }
+    }  # fmt: skip
+    assert json.loads(Request.objects.get(line=5).body)["structured_outputs"] == {"regex": "a"}
+    ledger = Ledger()
+    shards = [ledger.take_shard(["test-model"]) for _ in range(3)]
+    ledger.close()
+    assert [[line.custom_id for line in shard.lines] for shard in shards if shard] == [["r1"], ["r3"], ["r5"]]
+
+
+def test_a_batch_whose_lines_were_all_refused_completes_with_an_error_file(
+    project: Project, model: Model, keeper: leases.Keeper
+) -> None:
+    batch = mixed(project, {"n": 500}, {"x": 1})
+    assert validate_next(keeper)
+    assert notice_ended(keeper)
+    assert finalize_next(keeper)
+    batch.refresh_from_db()
+    assert (batch.status, batch.output_file) == ("completed", None)
+    assert batch.error_file
+    lines = [json.loads(line) for line in batch.error_file.content.open("rb")]
+    assert [(line["error"], line["response"]["status_code"]) for line in lines] == [(None, 400)] * 2
+    assert all(line["response"]["body"]["error"]["message"] for line in lines)
+    with pytest.raises(Conflict, match=r"All lines that failed \(2\) were refused for what they ask"):
+        retry_batch(batch=batch)
+
+
+def test_names_that_are_let_through_are_noted_on_the_batch(
+    project: Project, model: Model, keeper: leases.Keeper, settings: Any
+) -> None:
+    settings.REQUEST_UNKNOWN_FIELDS = "warn"
+    batch = mixed(project, {}, {"top_kk": 5})
+    assert validate_next(keeper)
+    batch.refresh_from_db()
+    assert batch.status == "in_progress"
+    assert [(note["line"], note["code"]) for note in batch.warnings or []] == [(2, "unknown_parameter")]
+
+
+def test_it_judges_by_the_tables_of_the_engine(
+    project: Project, model: Model, keeper: leases.Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_ENGINE_FIELDS", "warp_factor")
+    monkeypatch.setenv("ENGINE_PASS_ENV", "FAKE_*")
+    catalog.forget()
+    assert catalog.rules(CHAT).knows("top_k")
+    read = catalog.read_engine(FAKE_ENGINE)
+    batch = mixed(project, {"warp_factor": "9"}, {"warp_facto": "9"})
+    try:
+        assert validate_next(keeper)
+        assert catalog.read_engine(FAKE_ENGINE).pk == read.pk
+    finally:
+        catalog.forget()
+    assert "Did you mean warp_factor?" in (Result.objects.get(batch=batch).body or "")
+
+
+def test_an_interpreter_without_vllm_says_so() -> None:
+    with pytest.raises(catalog.NotReadable, match="vLLM is not installed here"):
+        catalog.read_engine(Path(sys.executable))
 
 
 def test_it_rejects_duplicates_and_keeps_none_of_the_lines(

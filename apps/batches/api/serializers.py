@@ -141,6 +141,7 @@ class BatchSerializer(serializers.Serializer[Batch]):
     request_counts = RequestCountsSerializer(source="*")
     usage = serializers.SerializerMethodField()
     metadata = serializers.DictField(child=serializers.CharField(), allow_null=True)
+    warnings = serializers.SerializerMethodField(help_text="Not in OpenAI's API: names that the engine passes over.")
     priority = serializers.IntegerField(help_text="Not in OpenAI's API.")
     paused_at = UnixField(allow_null=True, help_text="Not in OpenAI's API.")
     retry_of = serializers.CharField(
@@ -153,6 +154,10 @@ class BatchSerializer(serializers.Serializer[Batch]):
     @extend_schema_field(BatchErrorsSerializer(allow_null=True))
     def get_errors(self, batch: Batch) -> dict[str, Any] | None:
         return {"object": "list", "data": batch.errors} if batch.errors else None
+
+    @extend_schema_field(BatchErrorsSerializer(allow_null=True))
+    def get_warnings(self, batch: Batch) -> dict[str, Any] | None:
+        return {"object": "list", "data": batch.warnings} if batch.warnings else None
 
     @extend_schema_field(UsageSerializer(allow_null=True))
     def get_usage(self, batch: Any) -> dict[str, Any] | None:

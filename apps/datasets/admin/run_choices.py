@@ -16,7 +16,6 @@ from apps.datasets.runs import estimates, parameters
 from apps.datasets.runs import services as runs
 from apps.datasets.runs.estimates import Estimate
 from apps.models.models import Model
-from apps.models.sampling import MAX_N
 
 OFFERED = 200  # datasets, versions and splits in a list
 NUMBERS = ("temperature", "top_p", "max_tokens", "seed")  # those that have a field of their own
@@ -111,7 +110,7 @@ def offer(request: HttpRequest, chosen: Chosen) -> dict[str, Any]:
         ],
         "chosen_split": f"{chosen.split.uid}:{chosen.part}" if chosen.split else "",
         "models": [(model, model.pk in picked) for model in usable(chosen.dataset)],
-        "most": MAX_N,
+        "most": parameters.MAX_SAMPLES,
     }
 
 

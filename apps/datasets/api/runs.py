@@ -24,10 +24,10 @@ from apps.datasets.api.datasets import version_of
 from apps.datasets.models import Dataset, Member, Run, Split
 from apps.datasets.runs import estimates, parameters
 from apps.datasets.runs import services as runs
+from apps.datasets.runs.parameters import MAX_SAMPLES
 from apps.datasets.runs.progress import snapshots_of
 from apps.events import sse
 from apps.models.models import Model
-from apps.models.sampling import MAX_N
 
 
 class ChosenSerializer(serializers.Serializer[Any]):
@@ -37,7 +37,9 @@ class ChosenSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(required=False, min_value=1, max_value=2**31 - 1, help_text="The latest.")
     models = serializers.ListField(child=serializers.CharField(max_length=200), help_text="Names; a column each.")
     parameters = serializers.DictField(required=False, default=dict, help_text=", ".join(parameters.NAMES))
-    samples = serializers.IntegerField(default=1, min_value=1, max_value=MAX_N, help_text="Answers to each prompt.")
+    samples = serializers.IntegerField(
+        default=1, min_value=1, max_value=MAX_SAMPLES, help_text="Answers to each prompt."
+    )
     split = serializers.CharField(required=False, max_length=50, help_text="The split's id; its examples only.")
     part = serializers.ChoiceField(Member.Part.values, required=False, default="", help_text="Of the split.")
 

@@ -10,6 +10,8 @@ from apps.core.errors import DomainError
 from apps.models import sampling
 
 SYSTEM_CHARACTERS = 100_000
+MAX_TOKENS = 1_000_000
+MAX_SAMPLES = 8
 
 # Least and most. What vLLM would refuse for every single line is refused here, once.
 NUMBERS = {
@@ -21,8 +23,8 @@ NUMBERS = {
     "repetition_penalty": (0.01, 10.0),
 }
 WHOLE_NUMBERS = {
-    "max_tokens": (1, sampling.MAX_TOKENS),
-    "min_tokens": (0, sampling.MAX_TOKENS),
+    "max_tokens": (1, MAX_TOKENS),
+    "min_tokens": (0, MAX_TOKENS),
     "top_k": (-1, 1_000_000),
     "seed": (-(2**63), 2**63 - 1),
 }
@@ -44,8 +46,8 @@ def check(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_samples(samples: int) -> None:
-    if not 1 <= samples <= sampling.MAX_N:
-        raise DomainError(f"samples must be from 1 to {sampling.MAX_N}, not {samples}.", param="samples")
+    if not 1 <= samples <= MAX_SAMPLES:
+        raise DomainError(f"samples must be from 1 to {MAX_SAMPLES}, not {samples}.", param="samples")
 
 
 def parse(pairs: list[str]) -> dict[str, Any]:

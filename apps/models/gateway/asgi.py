@@ -104,6 +104,7 @@ def _headers(scope: Scope, answer: Answer) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"content-type", answer.content_type.encode("latin-1")),
         (HEADER.encode(), sane_or_new(header(scope, HEADER.encode())).encode()),
+        *answer.headers,
     ]
     if answer.more is None:
         headers.append((b"content-length", b"%d" % len(answer.first)))

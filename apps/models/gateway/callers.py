@@ -10,6 +10,7 @@ from apps.accounts.permissions import missing_scope
 from apps.models import usage
 from apps.models.gateway.cache import Cache
 from apps.models.gateway.database import in_thread
+from apps.models.requests import catalog
 
 FRESH_SECONDS = 4.0
 KEYS = 10_000
@@ -51,6 +52,7 @@ class Callers:
 
 
 def _caller(digest: str, recorded: Callable[[int, date], int]) -> Caller:
+    catalog.refresh()  # here, since every request comes by before it is judged
     key = find_key_by_digest(digest)
     if Scope.MODELS_USE not in key.scopes:
         raise missing_scope(Scope.MODELS_USE)

@@ -28,6 +28,9 @@ ENDPOINTS = {
 }
 TRIES = 2  # of a request whose engine died before it answered
 BYTES_PER_TOKEN = 4  # of a prompt whose tokens nobody told
+PASSED_HEADERS = ("metadata",)  # where each vector lies in the bytes of `encoding_format: bytes`
+IGNORED_HEADER = b"x-ignored-parameter"
+MAX_IGNORED = 8  # headers
 ASK_FOR_USAGE = b',"stream_options":{"include_usage":true}}'
 
 
@@ -36,11 +39,14 @@ class Request:
 
     def __init__(self, caller: Caller, endpoint: str, body: bytes) -> None:
         try:
-            asked = sampling.check_interactive(body)
+            asked = sampling.check_interactive(body, endpoint)
         except sampling.Refused as error:
             raise ApiError(400, str(error), error.code, error.field) from error
         self.caller, self.endpoint, self.model = caller, endpoint, asked.model
+        body = asked.body
         self.size = len(body)
+        self.ignored = asked.ignored
+        """A sentence for each name that the engine passes over."""
         self.hides_usage = asked.stream and not asked.include_usage and endpoint.endswith("completions")
         """Whether we ask for a stream's usage, and the client does not."""
         # Of a name that comes twice the last one counts.
@@ -56,6 +62,8 @@ class Answer:
     events: Events | None = None
     more: AsyncIterator[bytes] | None = None
     """A stream's other events, as they come."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Beside the content's type and length."""
 
     @property
     def tokens(self) -> Tokens | None:
@@ -189,13 +197,22 @@ class Exchange:
 async def _begin(request: Request, response: aiohttp.ClientResponse) -> Answer:
     """The head of the answer, and what the engine says first."""
     content_type = response.headers.get("content-type", "")
+    headers = _headers(request, response)
     if not content_type.startswith("text/event-stream"):
-        return Answer(response.status, content_type, await response.read())
+        return Answer(response.status, content_type, await response.read(), headers=headers)
     events = Events(hide_usage=request.hides_usage)
     first = b""
     while not first and (chunk := await response.content.readany()):
         first = events.take(chunk)
-    return Answer(response.status, content_type, first, events, _more(request, response, events))
+    return Answer(response.status, content_type, first, events, _more(request, response, events), headers)
+
+
+def _headers(request: Request, response: aiohttp.ClientResponse) -> tuple[tuple[bytes, bytes], ...]:
+    """Those of the engine that belong to the answer, and what it will pass over of the request."""
+    passed = [(name.encode(), response.headers[name].encode("latin-1", "replace")) for name in PASSED_HEADERS
+              if name in response.headers]  # fmt: skip
+    ignored = [(IGNORED_HEADER, sentence.encode("ascii", "backslashreplace")) for sentence in request.ignored]
+    return (*passed, *ignored[:MAX_IGNORED])
 
 
 async def _more(request: Request, response: aiohttp.ClientResponse, events: Events) -> AsyncIterator[bytes]:

@@ -108,7 +108,7 @@ async def test_pages_ask_without_a_key(asking: Asking, served: Model, owner: Ten
     )
 
 
-@pytest.mark.parametrize(("change", "code"), [({"model": "none"}, "model_not_found"), ({"n": 99}, "invalid_request")])
+@pytest.mark.parametrize(("change", "code"), [({"model": "none"}, "model_not_found"), ({"n": 999}, "invalid_request")])
 async def test_pages_get_errors_as_events(asking: Asking, owner: Tenant, change: dict[str, Any], code: str) -> None:
     told = [part async for part in stream(project=owner.project, endpoint=CHAT, body=chat("Hello") | change)]
     assert parsed(b"".join(told))[0]["error"]["code"] == code
