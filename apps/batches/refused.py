@@ -12,7 +12,7 @@ from apps.batches.ingest import Line
 from apps.core.ids import new_id
 from apps.models.sampling import Refused
 
-REFUSED = "failed AND status_code = 400 AND attempts = 0"
+REFUSED = "failed AND coalesce(status_code, 0) = 400 AND attempts = 0"
 """SQL: a result that is such an answer. The same line would be refused again."""
 
 COLUMNS = (

@@ -16,7 +16,7 @@ KEYS = {
     "id", "object", "endpoint", "model", "errors", "input_file_id", "completion_window", "status", "output_file_id",
     "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at",
     "expired_at", "cancelling_at", "cancelled_at", "request_counts", "usage", "metadata", "priority", "paused_at",
-    "retry_of",
+    "retry_of", "warnings",
 }  # fmt: skip
 
 streamed = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous")
