@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("models", "0002_catalogue"),
+        ("models", "0003_adapter_problem"),
     ]
 
     operations = [
