@@ -1,5 +1,6 @@
 """What can be done with files and batches; the API, the admin and the commands call these."""
 
+import hashlib
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,9 @@ EXPIRY_SECONDS = (3600, 2_592_000)  # OpenAI's bounds: an hour to 30 days
 WINDOW = re.compile(r"([1-9][0-9]{0,2})([hd])")
 MAX_WINDOW = timedelta(days=30)
 PRIORITIES = (-100, 100)
+LINES = (File.Purpose.BATCH, File.Purpose.FINE_TUNE)  # purposes whose files are JSON Lines
+LINES_SUFFIXES = (".jsonl", ".ndjson", ".json")
+SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}\Z", re.IGNORECASE)  # of a known kind of file; a date or a version is none
 MAX_METADATA = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
 
@@ -190,8 +194,7 @@ def _check_upload(filename: str, purpose: str, size: int, expires_after: int | N
     if purpose not in UPLOAD_PURPOSES:
         message = f"purpose must be one of {', '.join(UPLOAD_PURPOSES)}."
         raise DomainError(message, param="purpose", code="invalid_value")
-    if purpose == File.Purpose.BATCH and Path(filename).suffix.lower() != ".jsonl":
-        raise DomainError("A batch file's name must end in .jsonl.", param="file", code="invalid_file_format")
+    check_suffix(filename, purpose)
     if not size:
         raise DomainError("The file is empty.", param="file", code="empty_file")
     if size > settings.FILE_MAX_BYTES:
@@ -200,6 +203,31 @@ def _check_upload(filename: str, purpose: str, size: int, expires_after: int | N
     shortest, longest = EXPIRY_SECONDS
     if expires_after is not None and not shortest <= expires_after <= longest:
         raise DomainError(f"A file expires after {shortest} to {longest} seconds.", param="expires_after[seconds]")
+
+
+def check_suffix(filename: str, purpose: str) -> None:
+    """A name without a suffix is fine, as many clients send bytes; what is in the file is checked when it is used.
+
+    Raises `DomainError`.
+    """
+    suffix = SUFFIX.search(filename)
+    if purpose in LINES and suffix and suffix[0].lower() not in LINES_SUFFIXES:
+        message = (
+            f"A file for the purpose '{purpose}' is JSON Lines, one JSON object per line: convert {filename[-50:]!r}, "
+            "or if it is that already, let its name end in .jsonl."
+        )
+        raise DomainError(message, param="file", code="invalid_file_format")
+
+
+def sha256_of(upload: Upload[Any]) -> str:
+    """Of an upload's content, in hex; most had it taken on their way."""
+    known: str | None = getattr(upload, "sha256", None)
+    if known is not None:
+        return known
+    digest = hashlib.sha256()
+    for chunk in upload.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _store(name: str, upload: Upload[Any]) -> storage.Stored:

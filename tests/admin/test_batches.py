@@ -226,7 +226,7 @@ def test_it_creates_a_batch_from_an_upload(curator: Client, project: Project) ->
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"name": "a.txt"}, "must end in .jsonl"),
+        ({"name": "a.txt"}, "let its name end in .jsonl"),
         ({"content": b""}, "empty"),
         ({"completion_window": "soon"}, "completion_window must be"),
         ({"priority": 1000}, "less than or equal to 100"),

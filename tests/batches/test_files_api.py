@@ -96,9 +96,66 @@ def test_it_rejects_a_bad_form(api: APIClient, form: dict[str, Any], param: str)
     assert not kept()
 
 
-@pytest.mark.parametrize("name", ["in.txt", "in", "jsonl", "in.jsonl.gz"])
-def test_it_rejects_a_batch_file_that_is_no_jsonl(api: APIClient, name: str) -> None:
-    assert refused(upload(api, name=name)) == ("file", "invalid_file_format")
+@pytest.mark.parametrize("purpose", ["batch", "fine-tune"])
+@pytest.mark.parametrize("name", ["in.txt", "in.csv", "in.jsonl.gz", "a.b.zip", "IN.PARQUET", ".csv"])
+def test_it_rejects_a_name_of_another_kind_of_file(api: APIClient, name: str, purpose: str) -> None:
+    response = upload(api, name=name, purpose=purpose)
+    assert refused(response) == ("file", "invalid_file_format")
+    assert "end in .jsonl" in response.json()["error"]["message"]
+    assert not kept()
+
+
+@pytest.mark.parametrize("purpose", ["batch", "fine-tune"])
+@pytest.mark.parametrize(
+    "name", ["upload", "blob", "file", "3", "jsonl", "in.", "run-2026.11.28", "in.JSONL", "data.json", "in.ndjson"]
+)
+def test_a_name_needs_no_suffix(api: APIClient, name: str, purpose: str) -> None:
+    assert upload(api, name=name, purpose=purpose).json()["filename"] == name
+
+
+def test_other_purposes_take_any_name(api: APIClient) -> None:
+    assert upload(api, name="data.zip", purpose="user_data").json()["filename"] == "data.zip"
+
+
+def raw_upload(api: APIClient, disposition: str, content: bytes = LINE) -> Any:
+    head = '--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
+    head += f"Content-Disposition: form-data; {disposition}\r\n\r\n"
+    body: Any = head.encode() + content + b"\r\n--b--\r\n"
+    return api.generic("POST", "/v1/files", body, content_type="multipart/form-data; boundary=b")
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('name="file"', "upload"),
+        ('name="file"; filename=""', "upload"),
+        ('name="file"; filename=".."', "upload"),
+        ('name="file"; filename="/"', "upload"),
+        ('name="file"; filename="\x01"', "upload"),
+        ("name=file; filename=blob", "blob"),
+        ('name="file"; filename="say %22hi%22.jsonl"', 'say "hi".jsonl'),
+        ("name=\"file\"; filename*=UTF-8''na%C3%AFve.jsonl", "naïve.jsonl"),
+        ('name="file"; filename="C:\\\\fakepath\\\\in.jsonl"', "in.jsonl"),
+        ('name="file"; filename="' + "é" * 300 + '"', "é" * 255),
+        ('name="file"; filename="' + "x" * 300 + '.jsonl"', "x" * 249 + ".jsonl"),
+    ],
+)
+def test_it_survives_a_name_that_is_none(api: APIClient, disposition: str, name: str) -> None:
+    made = raw_upload(api, disposition).json()
+    assert made.get("filename") == name, made
+    assert (made["bytes"], File.objects.get().content.read()) == (len(LINE), LINE)
+
+
+def test_it_rejects_a_path_in_place_of_a_file(api: APIClient) -> None:
+    response = raw_upload(api, 'name="file"', b"in.jsonl")
+    assert refused(response)[0] == "file"
+    assert "file=@PATH" in response.json()["error"]["message"]
+
+
+def test_it_rejects_a_file_without_a_name_whose_bytes_are_lost(api: APIClient) -> None:
+    response = raw_upload(api, 'name="file"', b'{"a": "caf\xe9"}\n')
+    assert refused(response)[0] == "file"
+    assert "filename" in response.json()["error"]["message"]
 
 
 def test_it_rejects_an_empty_file(api: APIClient) -> None:

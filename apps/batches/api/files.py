@@ -6,7 +6,6 @@ from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,6 +23,7 @@ from apps.core.api import ranges
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
+from apps.core.api.parsers import FormParser
 from apps.core.api.schema import list_of, responses
 from apps.core.api.streaming import respond
 from apps.core.api.views import find
@@ -31,7 +31,7 @@ from apps.core.api.views import find
 
 class FilesView(ProjectView):
     required_scopes = {"GET": Scope.FILES_READ, "POST": Scope.FILES_WRITE}
-    parser_classes = [MultiPartParser]
+    parser_classes = [FormParser]
 
     @extend_schema(operation_id="list_files", parameters=[FileQuery], responses=responses(list_of(FileSerializer), 400))
     def get(self, request: Request) -> Response:
@@ -63,7 +63,7 @@ class FilesView(ProjectView):
             )
             return dict(FileSerializer(file).data)
 
-        fingerprint = f"{upload.name} {purpose} {seconds} {upload.sha256}"
+        fingerprint = f"{upload.name} {purpose} {seconds} {services.sha256_of(upload)}"
         return once(request, owner=self.project.uid, fingerprint=fingerprint, run=create)
 
 

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.batches.models import Batch, File
 from apps.batches.services import ENDPOINTS, EXPIRY_SECONDS, PRIORITIES, UPLOAD_PURPOSES
 from apps.core.api.pagination import page_query
+from apps.core.api.parsers import UNNAMED
 from apps.core.api.schema import ConstantField, UnixField
 
 
@@ -34,11 +36,25 @@ class FileDeletedSerializer(serializers.Serializer[Any]):
     deleted = serializers.BooleanField()
 
 
+class UploadField(serializers.FileField):
+    """A form's file. One whose part has no filename arrives as text, and is taken if it cannot be a slip."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            return super().to_internal_value(data)
+        if "\n" not in data and not data.startswith("{"):
+            raise serializers.ValidationError("this is text, not a file. With curl, write -F file=@PATH, with the @.")
+        if "\ufffd" in data:
+            raise serializers.ValidationError("its part has no filename, so that only UTF-8 can be read: give it one.")
+        content = data.encode("utf-8", "surrogatepass")
+        return super().to_internal_value(SimpleUploadedFile(UNNAMED, content))
+
+
 class UploadSerializer(serializers.Serializer[Any]):
     """The multipart form of an upload."""
 
-    file = serializers.FileField(
-        max_length=255, allow_empty_file=True, help_text="For the purpose 'batch': JSON Lines, named *.jsonl."
+    file = UploadField(
+        max_length=255, allow_empty_file=True, help_text="For the purposes 'batch' and 'fine-tune': JSON Lines."
     )
     purpose = serializers.ChoiceField([purpose.value for purpose in UPLOAD_PURPOSES])
 

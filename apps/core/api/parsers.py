@@ -8,9 +8,12 @@ from typing import IO, Any, NoReturn
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
 from django.http.multipartparser import MultiPartParserError
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, DataAndFiles
+
+UNNAMED = "upload"  # what OpenAI's SDK calls bytes without a name
 
 
 class JSONParser(BaseParser):
@@ -52,3 +55,28 @@ class HashingUploadHandler(TemporaryFileUploadHandler):
     def upload_interrupted(self) -> None:
         super().upload_interrupted()
         raise MultiPartParserError("the upload ended before its closing boundary. Nothing was kept, send it again.")
+
+
+class _FormParser(DjangoMultiPartParser):
+    def sanitize_file_name(self, file_name: str) -> str:
+        """Django drops a file whose name is none ("..", "/"), and the request would seem to have no file."""
+        plain = super().sanitize_file_name(file_name.replace("%22", '"'))  # so browsers and SDKs send a quote
+        return plain or UNNAMED
+
+
+class FormParser(BaseParser):
+    """A multipart form with files, whatever they are called."""
+
+    media_type = "multipart/form-data"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> "DataAndFiles[Any, Any]":
+        request = (parser_context or {})["request"]
+        meta = {**request.META, "CONTENT_TYPE": media_type}
+        encoding = request.encoding or settings.DEFAULT_CHARSET
+        try:
+            data, files = _FormParser(meta, stream, request.upload_handlers, encoding).parse()
+        except MultiPartParserError as error:
+            raise ParseError(f"Multipart form parse error - {error}") from error
+        return DataAndFiles(data, files)
