@@ -12,6 +12,7 @@ from apps.accounts.models import ApiKey, Project
 from apps.accounts.tenancy import TenantQuerySet
 from apps.core.ids import new_id
 from apps.core.secrets import EncryptedTextField
+from apps.models.admission.findings import notes
 
 
 class ModelQuerySet(TenantQuerySet["Model"]):
@@ -45,6 +46,10 @@ class Model(models.Model):
     engine_settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, blank=True, help_text="How its engine is started; see apps.models.engines.settings."
     )
+    findings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True, editable=False,
+        help_text="What its install found out; see apps.models.admission.findings.",
+    )  # fmt: skip
     sample_prompts: models.JSONField[list[str], list[str]] = models.JSONField(default=list, blank=True)
     broken_until = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="The breaker is open: no engine of it is started before then."
@@ -77,7 +82,24 @@ class Model(models.Model):
         """The routes that vLLM offers for it."""
         if self.runner == self.Runner.POOLING:
             return frozenset({"/v1/embeddings"})
+        if self.chat_problem:
+            return frozenset({"/v1/completions"})
         return frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+
+    @property
+    def chat_problem(self) -> str:
+        """Why it answers no chats, as its install found out; empty where it does."""
+        model = self.engine_model
+        chat = model.findings.get("chat")
+        if not chat or chat["offered"] or model.engine_settings.get("chat_template"):
+            return ""
+        return str(chat["problem"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What its users have to know: defaults that change answers, conversations that it does not take."""
+        model = self.engine_model
+        return notes(model.findings, model.engine_settings)
 
 
 class HubToken(models.Model):

@@ -14,7 +14,9 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.events import progress
 from apps.models import removal
+from apps.models.admission.chat_template import PLAIN, try_template
 from apps.models.engines import settings as settings_of_engines
+from apps.models.engines.orders import order_engine
 from apps.models.installs import sources
 from apps.models.models import Device, HubToken, Install, Model
 from apps.models.removal import Preview
@@ -76,11 +78,7 @@ def start_install(
     check_name(name)
     if base and not _may_ride_on(base, project):
         raise DomainError(f"{base.name!r} is no base model that can be used here.", param="base")
-    try:
-        slots = [Slot.parse(key).devices for key in Device.objects.values_list("slot", flat=True)]
-        settings_of_engines.parse(engine_settings or {}, slots=slots)
-    except ValueError as error:
-        raise DomainError(str(error), param="engine_settings") from error
+    check_engine_settings(engine_settings or {})
     with transaction.atomic():
         install = Install.objects.create(
             source=source.strip(),
@@ -93,6 +91,31 @@ def start_install(
         _tell(install)
     install.refresh_from_db()
     return install
+
+
+def check_engine_settings(raw: Any) -> None:
+    """Raises `DomainError` for settings that no slot's engine can be started with, or that hold a harmful template."""
+    slots = [Slot.parse(key).devices for key in Device.objects.values_list("slot", flat=True)]
+    try:
+        chosen = settings_of_engines.parse(raw, slots=slots)
+    except ValueError as error:
+        raise DomainError(str(error), param="engine_settings") from error
+    if chosen.chat_template is None:
+        return
+    trial = try_template(chosen.chat_template)
+    if problem := trial.verdict or trial.refused.get(PLAIN):
+        raise DomainError(f"chat_template: {problem}", param="engine_settings")
+
+
+def choose_defaults(*, model: Model, ignore: bool) -> None:
+    """Whether requests that do not choose get vLLM's defaults (`ignore`) or the model's own; its engines start anew."""
+    base = model.engine_model
+    chosen = {key: value for key, value in base.engine_settings.items() if key != "ignore_generation_config"}
+    Model.objects.filter(pk=base.pk).update(
+        engine_settings=chosen | ({"ignore_generation_config": True} if ignore else {})
+    )
+    for engine in base.engines.all():
+        order_engine(engine=engine, order=engine.Order.STOP)
 
 
 def cancel_install(*, install: Install) -> bool:

@@ -27,12 +27,10 @@ from apps.models.admin.benchmark import CHARTS
 from apps.models.admin.page import PagesAdmin
 from apps.models.admin.playground import Playground
 from apps.models.benchmarks import services as benchmarks
-from apps.models.engines import settings as engine_settings
 from apps.models.engines.adapters import try_again
 from apps.models.engines.deaths import close_breaker
-from apps.models.models import Benchmark, Device, Engine, EngineDeath, Model, Usage
+from apps.models.models import Benchmark, Engine, EngineDeath, Model, Usage
 from apps.models.services import register_model
-from apps.models.slots import Slot
 
 USAGE_DAYS = 30
 SHOWN = 5  # of a list on the model's page
@@ -55,11 +53,10 @@ class ModelForm(forms.ModelForm[Model]):
 
     def clean_engine_settings(self) -> dict[str, Any]:
         chosen: dict[str, Any] = self.cleaned_data["engine_settings"] or {}
-        slots = [Slot.parse(key).devices for key in Device.objects.values_list("slot", flat=True)]
         try:
-            engine_settings.parse(chosen, slots=slots)
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
+            services.check_engine_settings(chosen)
+        except DomainError as error:
+            raise ValidationError(error.message) from error
         return chosen
 
     def clean_sample_prompts(self) -> list[str]:
@@ -156,6 +153,9 @@ class ModelAdmin(PagesAdmin):
         if verb == "load":
             demand.ask_for(model=model, owner=f"{owner()} admin", waiting=1)
             messages.success(request, "Its engine is asked for; the plan gets it ready.")
+        elif verb in ("ignore-defaults", "use-defaults"):
+            services.choose_defaults(model=model, ignore=verb == "ignore-defaults")
+            messages.success(request, "It is so from the next start of its engine, which is stopped if it runs.")
         elif verb == "again":
             close_breaker(model=model.engine_model)
             try_again(model=model)
@@ -179,6 +179,8 @@ class ModelAdmin(PagesAdmin):
             ],
             "benchmarks": measured,
             "usage": self._usage(request, model),
+            "defaults": model.engine_model.findings.get("sampling_defaults"),
+            "defaults_ignored": model.engine_model.engine_settings.get("ignore_generation_config", False),
             "may_operate": self.may_change(request, model),
             "may_delete": self.has_delete_permission(request, model),
             "size": filesizeformat(model.bytes) if model.bytes else "",

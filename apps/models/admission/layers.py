@@ -21,6 +21,7 @@ PLAIN = frozenset({
     "Gemma2ForCausalLM", "Phi3ForCausalLM", "Olmo2ForCausalLM", "GraniteForCausalLM",
 })  # fmt: skip
 UNTIED = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})  # unless said
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 BUFFERS = ("rotary_emb", "masked_bias", "attn.bias")  # that old versions saved along
 
 Layers = dict[int, set[str]]
@@ -32,7 +33,7 @@ def check_layers(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
     count = text.get("num_hidden_layers") or text.get("n_layer")
-    if type(count) is not int or not 0 < count <= MAX_LAYERS:
+    if type(count) is not int or not 0 < count <= MAX_LAYERS or "block_configs" in text:  # layers that may be empty
         return
     towers = _towers(tensors)
     covered = [prefix for prefix, layers in towers.items() if layers.keys() >= set(range(count))]
@@ -42,9 +43,9 @@ def check_layers(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
         lacking = min(set(range(count)) - towers[prefix].keys())
         raise Refused(f"It says that there are {count} layers, and no file holds {prefix}{lacking}: {CURE}")
     if "model.layers." in covered and _is_plain(config):
-        _check_alike(towers["model.layers."], count)
         _check_ends(config, {tensor.name for tensor in tensors})
-        if not config.get("quantization_config"):
+        if not _is_quantized(config, tensors):
+            _check_alike(towers["model.layers."], count)
             _check_sizes(config, tensors)
 
 
@@ -54,6 +55,11 @@ CURE = "a file of the weights is missing, or they are another model's. Fetch the
 def _is_plain(config: Mapping[str, Any]) -> bool:
     named = config.get("architectures")
     return isinstance(named, list) and len(named) == 1 and named[0] in PLAIN
+
+
+def _is_quantized(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> bool:
+    """Then layers may differ, and what is stored has other sizes."""
+    return bool(config.get("quantization_config")) or any(tensor.dtype not in FLOATS for tensor in tensors)
 
 
 def _towers(tensors: Sequence[Tensor]) -> dict[str, Layers]:
@@ -90,11 +96,14 @@ def _check_ends(config: Mapping[str, Any], names: set[str]) -> None:
 def _check_sizes(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
     """Matrices are stored as [out, in]."""
     hidden, vocabulary = config.get("hidden_size"), config.get("vocab_size")
+    attention = "num_key_value_heads" in config and ("head_dim" in config or config["architectures"][0] in UNTIED)
     known: dict[str, list[Any]] = {module: [out, width] for module, (width, out) in module_widths(config).items()}
+    if not attention:  # a size that is left out has another default in every architecture
+        known = {module: shape for module, shape in known.items() if module not in ATTENTION}
     known |= {"embed_tokens": [vocabulary, hidden], "lm_head": [vocabulary, hidden]}
     for tensor in tensors:
         module = tensor.name.split(".")[-2] if tensor.name.endswith(".weight") and "." in tensor.name else ""
-        if tensor.dtype not in FLOATS or len(tensor.shape) != 2 or module not in known:
+        if len(tensor.shape) != 2 or module not in known:
             continue
         if (wanted := known[module]) != list(tensor.shape) and None not in wanted:
             raise Refused(

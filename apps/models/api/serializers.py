@@ -11,6 +11,15 @@ class ModelSerializer(serializers.Serializer[Model]):
     object = ConstantField("model")
     created = UnixField(source="created_at")
     owned_by = serializers.CharField()
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Its own defaults, and conversations that it does not take; left out where there is nothing to say.",
+    )
+
+    def to_representation(self, instance: Model) -> dict[str, Any]:
+        """Without notes exactly what OpenAI's models have."""
+        return {key: value for key, value in super().to_representation(instance).items() if key != "notes" or value}
 
 
 class ModelDeletedSerializer(serializers.Serializer[Any]):

@@ -16,7 +16,7 @@ from apps.models.services import delete_model
 
 
 def _usable(key: ApiKey) -> QuerySet[Model]:
-    models = Model.objects.usable_by(key.project)
+    models = Model.objects.usable_by(key.project).select_related("base")
     return models.filter(name__in=key.allowed_models) if key.allowed_models else models
 
 
@@ -45,7 +45,7 @@ class ModelView(ProjectView):
         return Response(ModelDeletedSerializer({"id": name, "deleted": True}).data)
 
     def _model(self, name: str) -> Model:
-        model = None if "\0" in name else _usable(self.key).select_related("project").filter(name=name).first()
+        model = None if "\0" in name else _usable(self.key).select_related("project", "base").filter(name=name).first()
         if model is None:
             message = f"The model '{name}' does not exist or you do not have access to it."
             raise ApiError(404, message, "model_not_found", "model")

@@ -137,6 +137,8 @@ def _chosen(settings: EngineSettings) -> list[str]:
         "--quantization": settings.quantization,
         "--kv-cache-dtype": None if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
         "--tool-call-parser": settings.tool_call_parser,
+        "--chat-template": settings.chat_template,
+        "--generation-config": "vllm" if settings.ignore_generation_config else None,
     }
     switches = ["--enable-auto-tool-choice"] if settings.tool_call_parser else []
     return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))] + switches

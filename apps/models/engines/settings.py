@@ -52,6 +52,16 @@ ToolParser = Annotated[
 ]  # fmt: skip
 
 
+Template = Annotated[
+    str,
+    Meta(min_length=1, max_length=100_000, description="A chat template (Jinja); null: the model's own."),
+]
+Ignore = Annotated[
+    bool,
+    Meta(description="Whether vLLM's defaults count for requests, not those of the model's generation_config.json."),
+]
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a model's engine is started. None leaves the choice to us or to vLLM."""
 
@@ -67,6 +77,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     data_parallel: Gpus = 1
     extra_lora_slots: Slots = 0
     tool_call_parser: ToolParser | None = None
+    chat_template: Template | None = None
+    ignore_generation_config: Ignore = False
 
     def gpus(self, devices: str) -> tuple[int, int, int]:
         """Tensor, pipeline and data parallel on a slot's devices ("cpu", "0", "0,1"). See `misfit`."""

@@ -17,6 +17,8 @@ def unknown_model(name: str) -> ApiError:
 
 def wrong_endpoint(model: Model, endpoint: str) -> ApiError:
     message = f"The model '{model.name}' does not answer {endpoint}, but {', '.join(sorted(model.endpoints))}."
+    if model.chat_problem:
+        message += f" {model.chat_problem}: an operator can give one (engine setting chat_template)."
     return ApiError(400, message, "unsupported_endpoint", "model")
 
 

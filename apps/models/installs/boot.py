@@ -104,7 +104,8 @@ def ask(host: EngineHost, model: Model | None) -> str:
 
 def succeed(install: Install) -> None:
     with transaction.atomic():
-        if install.advance(Status.READY, message=""):
+        notes = install.model.notes if install.model else []
+        if install.advance(Status.READY, message=" ".join(notes)):
             Model.objects.filter(installs=install).update(ready=True)
             announce(type="model.installed", project=install.project, data={"id": install.uid})
             progress.hint("install", install.uid)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.models.admission import Refusal, inspect_folder
+from apps.models.admission.findings import look
 from apps.models.admission.folder import read_index
 from apps.models.admission.safetensors import read_tensors
 from apps.models.admission.weights import files_read, is_adapter
@@ -69,7 +70,9 @@ def describe(folder: Path) -> dict[str, Any]:
     signed = _signed(folder)
     read = files_read(signed, read_index(folder))
     unread = {name for name in files_read(signed, None) if name not in read}
+    findings = {} if is_adapter(signed) else look(folder)
     return {
+        "findings": findings,
         "bytes": sum(entry["bytes"] for name, entry in signed.items() if name not in unread),
         "weights": loaded_bytes(tensor for name in read for tensor in read_tensors(folder / name)),
         "pooling": is_pooling(folder, config),

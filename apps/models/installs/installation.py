@@ -178,6 +178,7 @@ class Installation:
                     license=found.get("license") or install.license,
                     owned_by=source.repo.partition("/")[0] or "local",
                     engine_settings=install.engine_settings,
+                    findings=ready["findings"],
                     ready=False,
                 )
                 self._advance(Status.BOOTING, model=model, revision=model.revision, message="", bytes_done=model.bytes)

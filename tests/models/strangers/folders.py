@@ -16,6 +16,7 @@ from typing import Any
 from tests.models.strangers.sound import (
     CONFIG,
     LAYERS,
+    TEMPLATE,
     TOKENIZER,
     in_shards,
     index,
@@ -44,6 +45,10 @@ class ModelFolder:
     """A part of the reason's text."""
     on_hub: str = "same"
     """From a repository: "same", or "served" where the hub's list lets us leave out what an engine would stumble on."""
+    notes: str = ""
+    """A part of what its users are told, where it is admitted; empty: nothing is."""
+    chats: bool = True
+    """Whether it is offered for chats."""
     loads: int = 0
     """Bytes of weights that an engine loads, where it is admitted; 0: not compared."""
     boots: bool = False
@@ -51,7 +56,16 @@ class ModelFolder:
 
 
 def model_folders() -> list[ModelFolder]:
-    return [*_sound(), *_incomplete(), *_damaged(), *_copies(), *_other_sizes(), *_tokenizers()]
+    return [
+        *_sound(),
+        *_incomplete(),
+        *_damaged(),
+        *_copies(),
+        *_other_sizes(),
+        *_tokenizers(),
+        *_generation(),
+        *_templates(),
+    ]
 
 
 def _model(*without: str, **files: Any) -> dict[str, Any]:
@@ -223,4 +237,70 @@ def _tokenizers() -> Iterator[ModelFolder]:
     yield ModelFolder(
         name="tokenizer-config-cut", files=_with({"tokenizer_config.json": json.dumps(TOKENIZER)[:40]}),
         refused="tokenizer_config.json", reason="not valid JSON",
+    )  # fmt: skip
+
+
+def _generation() -> Iterator[ModelFolder]:
+    name = "generation_config.json"
+
+    def wrong(case: str, reason: str, content: Any) -> ModelFolder:
+        return ModelFolder(name=f"generation-{case}", files=_with({name: content}), refused=name, reason=reason)
+
+    def told(case: str, notes: str, boots: bool = False, **content: Any) -> ModelFolder:
+        files = _with({name: content})
+        return ModelFolder(name=f"generation-{case}", files=files, notes=notes, boots=boots, loads=ALL)
+
+    yield wrong("bound-of-text", "max_new_tokens is 'many'", {"max_new_tokens": "many"})
+    yield wrong("bound-of-zero", "max_new_tokens is '0'", {"max_new_tokens": 0})
+    yield wrong("top-p-of-text", "top_p is '0.9'", {"top_p": "0.9"})
+    yield wrong("temperature-below-zero", "temperature is '-1'", {"temperature": -1})
+    yield wrong("end-of-text", "eos_token_id is '</s>'", {"eos_token_id": "</s>"})
+    yield wrong("several", "top_p is '0.9'", {"max_new_tokens": "many", "top_p": "0.9", "temperature": None})
+    yield wrong("list", "no JSON object", [])
+    yield wrong("cut", "not valid JSON", '{"max_new_tokens": ')
+    bound = "end after 5 tokens unless a request gives max_tokens: far too short"
+    yield told("bound", bound, boots=True, max_new_tokens=5)
+    yield told("long-bound", "end after 2,048 tokens", max_new_tokens=2048)
+    yield told("sampling", "temperature 0.6, top_p 0.95, top_k 20", temperature=0.6, top_p=0.95, top_k=20)
+    yield told("nothing", "", temperature=None, top_p=None, max_new_tokens=None, eos_token_id=[256, 257], boots=True)
+    yield told("neutral", "", temperature=1.0, top_p=1, repetition_penalty=1.0, do_sample=True, unheard_of="x")
+
+
+def _templates() -> Iterator[ModelFolder]:
+    def own(case: str, template: Any, notes: str = "", *, chats: bool = True, boots: bool = False) -> ModelFolder:
+        files = _with({"tokenizer_config.json": TOKENIZER | {"chat_template": template}})
+        return ModelFolder(name=f"template-{case}", files=files, notes=notes, chats=chats, boots=boots, loads=ALL)
+
+    none = {key: value for key, value in TOKENIZER.items() if key != "chat_template"}
+    only_completions = "it answers /v1/completions only"
+    yield ModelFolder(
+        name="template-none", files=_with({"tokenizer_config.json": none}), chats=False, boots=True, loads=ALL,
+        notes=f"It has no chat template: {only_completions}",
+    )  # fmt: skip
+    in_a_file = _with({"tokenizer_config.json": none, "chat_template.jinja": TEMPLATE})
+    yield ModelFolder(name="template-in-a-file", files=in_a_file, loads=ALL)
+    no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}" + TEMPLATE
+    yield own("no-system", no_system, "does not take system: No system role.", boots=True)
+    alternate = (
+        "{% for m in messages if m.role != 'system' %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}"
+    )
+    yield own("alternate", alternate + TEMPLATE, "does not take two user messages in a row: Roles must alternate.")
+    yield own("raises-always", "{{ raise_exception('Not for chat.') }}", only_completions, chats=False)
+    yield own("undefined", "{{ knowledge.facts[0] }}", "'knowledge' is undefined", chats=False)
+    no_tools = "{% if tools %}{{ raise_exception('No tools') }}{% endif %}"
+    yield own("no-tools", no_tools + TEMPLATE, "does not take tools: No tools.")
+    yield own(
+        "no-empty", "{{ 1 // (messages[-1].content | length) }}", "does not take an empty message: integer division"
+    )
+    parts = "{% for m in messages %}{% for part in m.content %}{{ part['text'] + '' }}{% endfor %}{% endfor %}"
+    yield own("parts", parts, "")
+    named = [{"name": "default", "template": no_tools + TEMPLATE}, {"name": "tool_use", "template": TEMPLATE}]
+    yield own("named", named)
+    changes = "{% if tools %}{{ tools.append(1) }}{% endif %}"
+    yield own("changes-a-list", changes + TEMPLATE, "does not take tools: 'append'")
+    escape = "{% if tools %}{{ tools.__class__ }}{% endif %}"
+    yield ModelFolder(
+        name="template-escapes-with-tools", refused="chat_template.jinja", reason="may not touch",
+        files=_with({"chat_template.jinja": escape}),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from apps.models.admission.folder import read_index
 from apps.models.admission.refusal import Refused
 from apps.models.installs import manifest
 from apps.models.installs.checking import describe
+from apps.models.models import Model
 from tests.fakes.hostile.folders import write_files
 from tests.models.strangers.folders import ModelFolder, model_folders
 
@@ -33,7 +34,7 @@ def test_a_folder_is_admitted_or_the_file_is_named(tmp_path: Path, folder: Model
     refusals = inspect_folder(tmp_path)
     if not folder.refused:
         assert refusals == []
-        assert loaded(tmp_path) == (folder.loads or loaded(tmp_path))
+        assert_served(tmp_path, folder)
         return
     told = [refusal for refusal in refusals if refusal.file == folder.refused]
     assert told, refusals
@@ -57,10 +58,17 @@ def test_a_repository_is_fetched_without_what_no_engine_reads(tmp_path: Path, fo
         assert refusals
         return
     assert refusals == []
-    assert loaded(tmp_path) == (folder.loads or loaded(tmp_path))
+    assert_served(tmp_path, folder)
 
 
-def loaded(folder: Path) -> int:
-    manifest.write(folder, "key")
-    found: int = describe(folder)["weights"]
-    return found
+def assert_served(path: Path, folder: ModelFolder) -> None:
+    """What the model's row is made from is what the corpus says."""
+    manifest.write(path, "key")
+    found = describe(path)
+    if folder.loads:
+        assert found["weights"] == folder.loads
+    model = Model(name=folder.name, findings=found["findings"])
+    told = " ".join(model.notes)
+    assert folder.notes in told
+    assert bool(told) == bool(folder.notes), told
+    assert ("/v1/chat/completions" in model.endpoints) == folder.chats

@@ -53,7 +53,7 @@ VALUES = (
     "--load-format", "--scheduling-policy", "--dtype", "--max-model-len", "--max-loras", "--max-cpu-loras",
     "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size", "--pipeline-parallel-size",
     "--data-parallel-size", "--quantization", "--kv-cache-dtype", "--tool-call-parser",
-    "--distributed-executor-backend",
+    "--distributed-executor-backend", "--chat-template", "--generation-config",
 )  # fmt: skip
 SWITCHES = (
     "--enforce-eager", "--enable-prompt-tokens-details", "--enable-prefix-caching", "--enable-lora",
