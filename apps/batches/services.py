@@ -1,6 +1,5 @@
 """What can be done with files and batches; the API, the admin and the commands call these."""
 
-import hashlib
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -217,17 +216,6 @@ def check_suffix(filename: str, purpose: str) -> None:
             "or if it is that already, let its name end in .jsonl."
         )
         raise DomainError(message, param="file", code="invalid_file_format")
-
-
-def sha256_of(upload: Upload[Any]) -> str:
-    """Of an upload's content, in hex; most had it taken on their way."""
-    known: str | None = getattr(upload, "sha256", None)
-    if known is not None:
-        return known
-    digest = hashlib.sha256()
-    for chunk in upload.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _store(name: str, upload: Upload[Any]) -> storage.Stored:

@@ -13,7 +13,7 @@ class Lease(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """The answer given to a request that a client may send twice, kept for a day."""
+    """The answer given to a request that a client may send twice, kept for a day; or for minutes (`api.repeats`)."""
 
     scope = models.CharField(max_length=200)  # whose key it is, and for which route
     key = models.CharField(max_length=255)
@@ -24,3 +24,4 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["scope", "key"], name="idempotency_key_once")]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_key_created")]

@@ -89,24 +89,37 @@ def test_it_survives_requests_at_the_same_time(site: Site) -> None:
     assert len(made) == 1
 
 
-def test_it_survives_a_lost_answer(site: Site) -> None:
-    """The SDK sends a request again whose answer never came: with a key, still one batch."""
-    sent = 0
+class LosesAnswers(httpx2.HTTPTransport):
+    """The first answer to each path never comes."""
 
-    class LosesTheFirstAnswer(httpx2.HTTPTransport):
-        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-            nonlocal sent
-            sent += 1
-            response = super().handle_request(request)
-            if sent == 1:
-                response.read()
-                raise httpx2.ReadError("lost", request=request)
-            return response
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
 
-    file = site.upload(chats("hello"))
-    before = site.belongings()[1]
-    http = openai.DefaultHttpxClient(transport=LosesTheFirstAnswer())
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.sent.append(request.url.path)
+        response = super().handle_request(request)
+        if self.sent.count(request.url.path) == 1:
+            response.read()
+            raise httpx2.ReadError("lost", request=request)
+        return response
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "lost-answer"}])
+def test_it_survives_a_lost_answer(site: Site, headers: dict[str, str]) -> None:
+    """The SDK sends a request again whose answer never came: still one file, and one batch."""
+    before, transport = site.belongings(), LosesAnswers()
+    http = openai.DefaultHttpxClient(transport=transport)
     with openai.OpenAI(base_url=site.url, api_key=site.keys["owner"], http_client=http, max_retries=2) as client:
-        create(client, file.id, once())
-    assert sent == 2
-    assert site.belongings()[1] == before + 1
+        file = client.files.create(file=jsonl(chats("hello")), purpose="batch", extra_headers=headers)
+        batch = create(client, file.id, headers)
+        client.batches.cancel(batch)
+    assert sorted(transport.sent) == sorted(2 * ["/v1/files", "/v1/batches", f"/v1/batches/{batch}/cancel"])
+    after = site.belongings()
+    assert (after[0], after[1]) == (before[0] + 1, before[1] + 1)
+
+
+def test_two_equal_requests_make_two_batches(site: Site) -> None:
+    file = site.upload(chats("hello"))
+    first = create(site.client(), file.id, {})
+    assert create(site.client(), file.id, {}) != first

@@ -23,7 +23,7 @@ from apps.core.api import ranges
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
-from apps.core.api.parsers import FormParser
+from apps.core.api.parsers import FormParser, sha256_of
 from apps.core.api.schema import list_of, responses
 from apps.core.api.streaming import respond
 from apps.core.api.views import find
@@ -63,7 +63,7 @@ class FilesView(ProjectView):
             )
             return dict(FileSerializer(file).data)
 
-        fingerprint = f"{upload.name} {purpose} {seconds} {services.sha256_of(upload)}"
+        fingerprint = f"{upload.name} {purpose} {seconds} {sha256_of(upload)}"
         return once(request, owner=self.project.uid, fingerprint=fingerprint, run=create)
 
 

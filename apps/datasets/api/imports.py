@@ -74,6 +74,7 @@ class ImportsView(ProjectView):
 
 class PreviewView(ProjectView):
     required_scopes = {"POST": Scope.DATASETS_READ}
+    repeats_are_harmless = True
 
     @extend_schema(
         operation_id="preview_dataset_import",

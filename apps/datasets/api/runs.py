@@ -171,6 +171,7 @@ class RunsView(ProjectView):
 
 class EstimateView(ProjectView):
     required_scopes = {"POST": Scope.DATASETS_READ}
+    repeats_are_harmless = True
 
     @extend_schema(
         operation_id="estimate_run",

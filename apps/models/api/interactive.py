@@ -50,6 +50,7 @@ def _describe(
 
 class InteractiveView(ProjectView):
     required_scopes = {"POST": Scope.MODELS_USE}
+    repeats_are_harmless = True  # and the gateway answers them
 
     def post(self, request: Request) -> Response:
         raise ApiError(404, "Interactive requests are answered by the site's ASGI application only.", "unknown_url")
