@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.core.api.converters import UidConverter
 from apps.core.api.errors import ApiError, answer
+from apps.core.api.routes import is_api, not_found
 from apps.core.api.views import UnknownRoute
 from batchserver.health import api_root, healthz
 from batchserver.views import landing
@@ -30,21 +31,18 @@ urlpatterns = [
 ]
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/v1")
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase | JsonResponse:
-    if _is_api(request):
+    if is_api(request):
         return answer(request, ApiError(400, "The request is malformed."))
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase | JsonResponse:
-    if _is_api(request):
+    if is_api(request):
         return answer(request, ApiError(500, "The server had an error while processing your request."))
     return defaults.server_error(request)
 
 
 handler400 = bad_request
+handler404 = not_found
 handler500 = server_error

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from apps.core.ids import new_id
+from apps.models.dialect import translated
 from apps.models.tokens import Tokens, tokens_of
 
 BACK_OFF = (0.25, 1.0, 2.0, 4.0, 8.0)  # seconds before the next attempt
@@ -114,6 +115,8 @@ def _is_trouble(outcome: Outcome) -> bool:
 
 
 def _outcome(line: Line, status: int, raw: bytes, attempt: int, latency_ms: int) -> Outcome:
+    if status >= 400:
+        raw = translated(status, raw)
     try:
         tokens = tokens_of(raw) or Tokens()
         body = (msgspec.json.format(raw, indent=-1) if b"\n" in raw else raw).decode()

@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from apps.core.api.errors import ApiError
+from apps.core.api.routes import unknown_route
 
 Row = TypeVar("Row", bound=Model)
 
@@ -34,8 +35,10 @@ class UnknownRoute(APIView):
     content_negotiation_class = OneFormat
     schema = None
 
+    is_unknown_route = True  # for `routes`, which asks whether an address has a view of its own
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        raise ApiError(404, f"Unknown request URL: {request.method} {request.path}. See /v1/docs.", "unknown_url")
+        raise unknown_route(request)
 
 
 def find(rows: QuerySet[Row], uid: str, noun: str) -> Row:

@@ -7,6 +7,7 @@ vLLM puts it in streams without one. Those few events wait for it, a moment.
 
 import msgspec
 
+from apps.models.dialect import translated_event
 from apps.models.tokens import Answer, Tokens, Usage
 
 END = b"\n\n"  # vLLM's, after each event
@@ -46,7 +47,7 @@ class Events:
         if not chunk.endswith(END):
             whole, end, self._part = chunk.rpartition(END)
             chunk = whole + end
-        if TELLS in chunk or (self._hide and (self._held or FINISHES in chunk)):
+        if TELLS in chunk or ERROR in chunk or (self._hide and (self._held or FINISHES in chunk)):
             events = chunk.split(END)[:-1]
             self.count += len(events)
             return b"".join(map(self._pass, events))
@@ -58,6 +59,8 @@ class Events:
         return self._release() + self._part
 
     def _pass(self, event: bytes) -> bytes:
+        if ERROR in event:
+            return self._release() + translated_event(event) + END
         told = self._read(event) if TELLS in event else None
         if not self._hide:
             return event + END
@@ -66,7 +69,7 @@ class Events:
         if FINISHES in event:
             self._held.append(event)
             return b""
-        if event.startswith((DONE, ERROR)):
+        if event.startswith(DONE):
             return self._release() + event + END
         return event + END
 

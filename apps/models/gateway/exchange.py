@@ -11,7 +11,7 @@ from django.conf import settings
 from yarl import URL
 
 from apps.core.api.errors import ApiError
-from apps.models import sampling
+from apps.models import dialect, sampling
 from apps.models.gateway import refusals
 from apps.models.gateway.callers import Caller
 from apps.models.gateway.crowd import Crowds
@@ -199,7 +199,12 @@ async def _begin(request: Request, response: aiohttp.ClientResponse) -> Answer:
     content_type = response.headers.get("content-type", "")
     headers = _headers(request, response)
     if not content_type.startswith("text/event-stream"):
-        return Answer(response.status, content_type, await response.read(), headers=headers)
+        said = await response.read()
+        if response.status >= 400:
+            return Answer(
+                response.status, "application/json", dialect.translated(response.status, said), headers=headers
+            )
+        return Answer(response.status, content_type, said, headers=headers)
     events = Events(hide_usage=request.hides_usage)
     first = b""
     while not first and (chunk := await response.content.readany()):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from apps.models.dialect import translated
 from apps.models.gateway.ask import stream
 from apps.models.models import Model
 from tests.batches.lender import Lender
@@ -71,8 +72,23 @@ async def test_it_passes_the_engine_s_errors_on(asking: Asking, served: Model, l
     bare = await in_database(engines.post, lender.engine, CHAT, chat(marker))
     for streams in (True, False):
         answer = await asking.post(chat(marker, stream=streams))
-        assert (answer.status, answer.json) == bare
+        assert (answer.status, answer.json) == (bare[0], json.loads(translated(bare[0], json.dumps(bare[1]).encode())))
+        assert (answer.code, answer.json["error"]["message"]) == (None, bare[1]["error"]["message"])
     assert len(lender.called()) == 3  # an engine that is well is not asked twice
+
+
+async def test_it_says_which_names_the_engine_passes_over(asking: Asking, served: Model, settings: Any) -> None:
+    settings.REQUEST_UNKNOWN_FIELDS = "warn"
+    answer = await asking.post(chat("x", top_kk=5))
+    assert answer.status == 200
+    assert answer.headers["x-ignored-parameter"].endswith("supplied: top_kk. Did you mean top_k?")
+    assert "x-ignored-parameter" not in (await asking.post(chat("x"))).headers
+
+
+async def test_it_passes_on_where_the_vectors_lie(asking: Asking, served: Model, settings: Any) -> None:
+    """vLLM's `encoding_format: bytes` answers with bytes, and with their places in a header."""
+    answer = await asking.post(chat("!metadata"))
+    assert answer.headers["metadata"] == '{"data":[]}'
 
 
 async def test_the_first_token_does_not_wait_for_the_second(asking: Asking, served: Model) -> None:

@@ -61,9 +61,15 @@ def test_words_do_not_wait() -> None:
     assert events.take(choice(1, "more")) == choice(1, "more")  # the other choice goes on
 
 
-@pytest.mark.parametrize("ending", [event(error={"message": "It broke."}), DONE])
-def test_nothing_is_held_back_when_no_usage_comes(ending: bytes) -> None:
-    assert through([*WORDS, ending], hide=True)[0] == b"".join([*WORDS, ending])
+def test_nothing_is_held_back_when_no_usage_comes() -> None:
+    assert through([*WORDS, DONE], hide=True)[0] == b"".join([*WORDS, DONE])
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_an_error_is_translated_and_nothing_held_back(hide: bool) -> None:
+    told = through([*WORDS, event(error={"message": "It broke.", "code": 500}), DONE], hide=hide)[0]
+    error = {"message": "It broke.", "type": "server_error", "param": None, "code": None}
+    assert told == b"".join([*WORDS, b"data: " + json.dumps({"error": error}).encode() + b"\n\n", DONE])
 
 
 def test_nothing_is_held_back_when_the_stream_breaks_off() -> None:

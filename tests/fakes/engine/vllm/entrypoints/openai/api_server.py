@@ -15,8 +15,8 @@ ends. It is steered by the environment:
     FAKE_ENGINE_VOICES        a file, read each time: {NAME: how the model or adapter of that name begins its answers}
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
-the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`; in streams
-`!pace:SECONDS` (between two events) and `!die-after:EVENTS`.
+the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`, `!metadata` (the answer
+has a header of that name); in streams `!pace:SECONDS` (between two events) and `!die-after:EVENTS`.
 """
 
 import argparse
@@ -52,7 +52,8 @@ NOT_FOUND = (404, b'{"detail":"Not Found"}')
 VALUES = (
     "--load-format", "--scheduling-policy", "--dtype", "--max-model-len", "--max-loras", "--max-cpu-loras",
     "--max-lora-rank", "--gpu-memory-utilization", "--tensor-parallel-size", "--pipeline-parallel-size",
-    "--data-parallel-size", "--quantization", "--kv-cache-dtype", "--tool-call-parser",
+    "--data-parallel-size", "--quantization", "--kv-cache-dtype", "--tool-call-parser", "--reasoning-parser",
+    "--structured-outputs-config",
     "--distributed-executor-backend", "--chat-template", "--generation-config",
 )  # fmt: skip
 SWITCHES = (
@@ -233,9 +234,10 @@ class Connection(asyncio.Protocol):
             self.write_events(answer, 0)
             return
         status, body = answer
+        more = b'metadata: {"data":[]}\r\n' if b"!metadata" in body else b""
         self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-            % (status, REASONS[status], len(body), body)
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n%s"
+            % (status, REASONS[status], more, len(body), body)
         )
 
     def write_events(self, stream: Stream, begin: int) -> None:
