@@ -107,6 +107,9 @@ REQUEST_UNKNOWN_FIELDS: str = env.str("REQUEST_UNKNOWN_FIELDS", default="refuse"
 REQUEST_ATTEMPTS: int = env.int("REQUEST_ATTEMPTS", default=5)
 REQUEST_TIMEOUT_SECONDS: int = env.int("REQUEST_TIMEOUT_SECONDS", default=600)
 
+# Work in the background.
+WORK_ATTEMPTS: int = env.int("WORK_ATTEMPTS", default=5)  # of a row; then it ends as failed, with the error
+
 INSTALLED_APPS = [
     "batchserver",
     "unfold",

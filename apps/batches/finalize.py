@@ -4,7 +4,6 @@ Writing the files may happen twice (a worker killed in between); sealing happens
 rows and the event.
 """
 
-import logging
 from datetime import timedelta
 from typing import Any
 
@@ -16,13 +15,10 @@ from django.utils import timezone
 from apps.batches import storage
 from apps.batches.models import Batch, File, Shard
 from apps.batches.output import output_lines
-from apps.batches.owed import next_owed
+from apps.batches.owed import work_on_next
 from apps.core import bell, leases
 from apps.core.db import connect
-from apps.events import progress
 from apps.events.services import announce
-
-log = logging.getLogger(__name__)
 
 UNFINISHED = {
     Batch.Status.EXPIRED: (
@@ -37,8 +33,9 @@ def notice_ended(_keeper: leases.Keeper) -> bool:
     """Move batches whose lines have all ended, or whose window has passed, on to finalizing."""
     unfinished = Shard.objects.filter(batch=OuterRef("pk"), lines__gt=F("completed") + F("failed"))
     running = Batch.objects.filter(status=Batch.Status.IN_PROGRESS)
+    waiting = Q(status=Batch.Status.VALIDATING) | Q(Exists(unfinished), status=Batch.Status.IN_PROGRESS)
     done = [(batch, Batch.Status.COMPLETED) for batch in running.filter(~Exists(unfinished))]
-    late = [(batch, Batch.Status.EXPIRED) for batch in running.filter(Exists(unfinished), expires_at__lte=Now())]
+    late = [(batch, Batch.Status.EXPIRED) for batch in Batch.objects.filter(waiting, expires_at__lte=Now())]
     moved = [batch.advance(Batch.Status.FINALIZING, outcome=outcome) for batch, outcome in done + late]
     return any(moved)
 
@@ -46,20 +43,12 @@ def notice_ended(_keeper: leases.Keeper) -> bool:
 def finalize_next(keeper: leases.Keeper) -> bool:
     """Write and seal one batch that has ended or was cancelled."""
     ending = Q(status=Batch.Status.FINALIZING) | Q(status=Batch.Status.CANCELLING)
-    with next_owed(Batch.objects.filter(ending), keeper) as owed:
-        if owed is None:
-            return False
-        batch, held = owed
-        cancelled = batch.status == Batch.Status.CANCELLING
-        try:
-            _finalize(batch, held, Batch.Status(Batch.Status.CANCELLED if cancelled else batch.outcome))
-        except leases.Fenced:
-            log.info("%s: finalizing was fenced", batch.uid)
-    progress.hint("batch", batch.uid)
-    return True
+    return work_on_next(Batch.objects.filter(ending), keeper, _finalize)
 
 
-def _finalize(batch: Batch, held: leases.Held, outcome: Batch.Status) -> None:
+def _finalize(batch: Batch, held: leases.Held) -> None:
+    cancelled = batch.status == Batch.Status.CANCELLING
+    outcome = Batch.Status(Batch.Status.CANCELLED if cancelled else batch.outcome)
     with transaction.atomic(), connection.cursor() as cursor:
         _stop_workers(cursor, batch.pk)
         if outcome in UNFINISHED:

@@ -15,13 +15,15 @@ from typing import Any
 import psycopg
 
 from apps.batches.client import Line, Outcome
-from apps.core import leases
+from apps.core import attempts, leases
 from apps.core.db import connect
+from apps.core.faults import is_excused, plain
 from apps.core.owner import owner
 
 log = logging.getLogger(__name__)
 
 CANDIDATES = 16  # shards looked at for a free one
+SUSPECT_AFTER = 2  # attempts
 
 RUNNABLE = "b.status = 'in_progress' AND b.paused_at IS NULL AND b.expires_at > now()"
 
@@ -31,8 +33,10 @@ FROM batches_shard s
 JOIN batches_batch b ON b.id = s.batch_id
 JOIN models_model m ON m.id = b.model_id
 LEFT JOIN core_lease l ON l.key = 'shard:' || s.id
+LEFT JOIN core_attempt a ON a.key = 'shard:' || s.id
 WHERE {RUNNABLE} AND m.name = ANY(%s) AND s.lines > s.completed + s.failed
 AND (l.key IS NULL OR l.expires_at < clock_timestamp())
+AND (a.key IS NULL OR a.next_at <= clock_timestamp() AND (a.attempts < 2 OR %s))
 ORDER BY b.priority DESC, b.expires_at, b.id, s.id LIMIT {CANDIDATES}
 """  # noqa: S608 - constants only
 
@@ -42,6 +46,20 @@ SELECT line, custom_id, body FROM batches_request
 WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s AND line NOT IN
 (SELECT line FROM batches_result WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s)
 ORDER BY line
+"""
+
+GIVE_UP = """
+WITH unanswered AS (
+    SELECT line, custom_id FROM batches_request
+    WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s AND line NOT IN
+    (SELECT line FROM batches_result WHERE batch_id = %(batch)s AND line BETWEEN %(first)s AND %(last)s)
+), failed AS (
+    INSERT INTO batches_result (batch_id, line, custom_id, failed, error_code, error_message, request_id,
+        attempts, latency_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens)
+    SELECT %(batch)s, line, custom_id, true, %(code)s, %(message)s, '', 0, 0, 0, 0, 0, 0 FROM unanswered
+    ON CONFLICT (batch_id, line) DO NOTHING RETURNING line
+)
+UPDATE batches_shard SET failed = failed + (SELECT count(*) FROM failed) WHERE id = %(shard)s
 """
 
 COLUMNS = {
@@ -83,7 +101,13 @@ class Shard:
     batch: int
     batch_uid: str
     held: leases.Held
+    begun: attempts.Begun
     lines: list[Line]
+
+    @property
+    def suspect(self) -> bool:
+        """Workers failed with it before: it is worked on alone, so that it takes none along."""
+        return self.begun.number > SUSPECT_AFTER
 
 
 class Ledger:
@@ -91,18 +115,33 @@ class Ledger:
 
     def __init__(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
+        self._tried: set[int] = set()  # shards on which an earlier attempt failed, and this one has written nothing yet
 
-    def take_shard(self, models: Collection[str]) -> Shard | None:
-        """Lease the next shard for one of these models, in order of priority and deadline; None when there is none."""
+    def take_shard(self, models: Collection[str], *, alone: bool = True) -> Shard | None:
+        """Lease the next shard for one of these models, in order of priority and deadline; None when there is none.
+
+        `alone`: no other shard is held, so that one with which workers failed may be tried. One that was tried often
+        enough ends here: its lines fail.
+        """
         with self._transaction() as cursor:
-            cursor.execute(NEXT_SHARDS, (list(models),))
+            cursor.execute(NEXT_SHARDS, (list(models), alone))
             for shard_id, batch, uid, first, last, endpoint in cursor.fetchall():
-                held = leases.claim(cursor, f"shard:{shard_id}", owner())
+                key = f"shard:{shard_id}"
+                held = leases.claim(cursor, key, owner())
                 if held is None:
                     continue
-                cursor.execute(UNANSWERED, {"batch": batch, "first": first, "last": last})
+                begun = attempts.begin(cursor, key)
+                where = {"shard": shard_id, "batch": batch, "first": first, "last": last}
+                if begun is None or begun.exhausted:
+                    leases.release(cursor, held)
+                    if begun is not None:
+                        _give_up(cursor, begun, where)
+                    continue
+                if begun.number > 1:
+                    self._tried.add(shard_id)
+                cursor.execute(UNANSWERED, where)
                 lines = [Line(shard_id, batch, number, name, endpoint, body) for number, name, body in cursor]
-                return Shard(shard_id, batch, uid, held, lines)
+                return Shard(shard_id, batch, uid, held, begun, lines)
         return None
 
     def record(self, outcomes: Iterable[Outcome], held: dict[int, leases.Held]) -> dict[int, int]:
@@ -118,14 +157,23 @@ class Ledger:
                 cursor.execute(RECORD, _parameters(shard_id, list(group)))
                 for (lines,) in cursor.fetchall():  # no row: somebody deleted the batch
                     left[shard_id] = lines
+            self._count_from_here(cursor, left)
             if 0 in left.values():
                 cursor.execute("SELECT pg_notify('bell_control', '')")
         return left
 
-    def release(self, shards: Iterable[leases.Held]) -> None:
+    def release(self, shards: Iterable[Shard], error: BaseException | None = None) -> None:
+        """Give them back. `error` is what ended the work on them, where it failed."""
+        shards = list(shards)
+        failed = error is not None and not is_excused(error)
+        for shard in shards if not failed else ():
+            attempts.owe(shard.begun)
         with self._transaction() as cursor:
-            for held in shards:
-                leases.release(cursor, held)
+            attempts.pay(cursor)
+            for shard in shards:
+                if error is not None and failed:
+                    attempts.rest(cursor, shard.begun, plain(error))
+                leases.release(cursor, shard.held)
 
     def runnable(self, batches: Sequence[int]) -> set[int]:
         """Those of the batches that were neither cancelled, paused nor ended in the meantime."""
@@ -138,6 +186,13 @@ class Ledger:
             self._connection.close()
             self._connection = None
 
+    def _count_from_here(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> None:
+        """Where something was written, what was tried before without success counts no more."""
+        if tried := self._tried.intersection(written):
+            keys = [f"shard:{shard}" for shard in tried]
+            cursor.execute("UPDATE core_attempt SET attempts = 1, deaths = 0 WHERE key = ANY(%s)", (keys,))
+            self._tried -= tried
+
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Cursor[Any]]:
         """A cursor whose transaction commits at the end; a broken connection is made anew the next time."""
@@ -146,6 +201,15 @@ class Ledger:
             self._connection.prepare_threshold = None  # no kept plans: the tables grow under them
         with self._connection.transaction(), self._connection.cursor() as cursor:
             yield cursor
+
+
+def _give_up(cursor: psycopg.Cursor[Any], begun: attempts.Begun, where: dict[str, int]) -> None:
+    """All lines of the shard that have no result fail with how the last attempt ended."""
+    message = attempts.sentence(begun.error or attempts.DIED)
+    log.error("%s is given up: %s", begun.key, message)
+    cursor.execute(GIVE_UP, {**where, "code": attempts.CODE, "message": message})
+    attempts.forget(cursor, begun)
+    cursor.execute("SELECT pg_notify('bell_control', '')")
 
 
 def _parameters(shard_id: int, outcomes: list[Outcome]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Batch(models.Model):
 
     class Status(models.TextChoices):
         VALIDATING = "validating", "The input file is being read"
-        FAILED = "failed", "The input file has errors; nothing was run"
+        FAILED = "failed", "The input file has errors, or the server could not do it; its errors say why"
         IN_PROGRESS = "in_progress", "Its lines are being answered, or wait for a GPU"
         FINALIZING = "finalizing", "All lines have ended; the files are being written"
         COMPLETED = "completed", "Every line has a result"
@@ -94,9 +94,9 @@ class Batch(models.Model):
 
     OPEN = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
     PREDECESSORS: dict[str, tuple[str, ...]] = {
-        Status.FAILED: (Status.VALIDATING,),
+        Status.FAILED: (Status.VALIDATING, Status.FINALIZING, Status.CANCELLING),
         Status.IN_PROGRESS: (Status.VALIDATING,),
-        Status.FINALIZING: (Status.IN_PROGRESS,),
+        Status.FINALIZING: (Status.VALIDATING, Status.IN_PROGRESS),
         Status.COMPLETED: (Status.FINALIZING,),
         Status.EXPIRED: (Status.FINALIZING,),
         Status.CANCELLING: (Status.VALIDATING, Status.IN_PROGRESS),

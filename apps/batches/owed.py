@@ -1,54 +1,65 @@
 """How a control worker takes a batch for itself."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from apps.batches.models import Batch
-from apps.core import leases
-from apps.core.owner import owner
+from apps.core import attempts, bell, leases
+from apps.core.errors import Stopped
+from apps.events import progress
+from apps.events.services import announce
 
 LOOK_AT = 20  # batches that others may hold already
-REST_SECONDS = 15.0
 
-_resting: dict[int, float] = {}  # batches whose work has just failed -> monotonic time of their next turn here
+log = logging.getLogger(__name__)
 
 
-@contextmanager
-def next_owed(batches: QuerySet[Batch], keeper: leases.Keeper) -> Iterator[tuple[Batch, leases.Held] | None]:
-    """The first of these batches that nobody works on, leased until the block ends; None when there is none.
+def work_on_next(batches: QuerySet[Batch], keeper: leases.Keeper, work: Callable[[Batch, leases.Held], None]) -> bool:
+    """Work on the first of these batches that nobody works on. Whether there was one.
 
-    A batch whose block raised has its next turn after the others.
+    `work` may raise `Stopped` and `Fenced`. A batch whose work fails has its next turn later, and ends as failed when
+    that goes on (`attempts`).
     """
-    for pk in _candidates(batches):
-        with connection.cursor() as cursor:
-            held = leases.claim(cursor, f"batch:{pk}", owner())
-        if held is None:
-            continue
-        keeper.add(held)
-        try:
-            # Whoever had it a moment ago may have done the work.
-            batch = batches.select_related("project", "created_by", "model").filter(pk=pk).first()
-            if batch is not None:
-                yield batch, held
-                return
-        except (OperationalError, InterfaceError):
-            raise  # the database is away, which is not the batch's fault
-        except Exception:
-            _resting[pk] = time.monotonic() + REST_SECONDS
-            raise
-        finally:
-            keeper.remove(held)
-            with connection.cursor() as cursor:
-                leases.release(cursor, held)
-    yield None
+    return any(_try(pk, batches, keeper, work) for pk in _candidates(batches))
+
+
+def give_up(pk: int, why: str) -> None:
+    """The batch ends as failed: the work on it failed too often. What it has of results can still be read."""
+    batch = Batch.objects.select_related("project").filter(pk=pk).first()
+    if batch is None:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        leases.revoke(cursor, [f"shard:{shard}" for shard in batch.shards.values_list("pk", flat=True)])
+        error = {"code": attempts.CODE, "message": why, "line": None, "param": None}
+        if batch.advance(Batch.Status.FAILED, errors=[error]):
+            announce(type="batch.failed", project=batch.project, data={"id": batch.uid})
+            bell.ring("control")
+    progress.hint("batch", batch.uid)
+
+
+def _try(pk: int, batches: QuerySet[Batch], keeper: leases.Keeper, work: Callable[[Batch, leases.Held], None]) -> bool:
+    """Whether we had it, and there was something to do."""
+    found: list[Batch] = []
+
+    def perform(held: leases.Held) -> None:
+        # Whoever had it a moment ago may have done the work.
+        found.extend(batches.select_related("project", "created_by", "model").filter(pk=pk))
+        for batch in found:
+            work(batch, held)
+
+    try:
+        taken = attempts.work_on(keeper, f"batch:{pk}", perform, lambda why: give_up(pk, why))
+    except (Stopped, leases.Fenced):
+        log.info("%s was interrupted", found[0].uid)
+        taken = True
+    for batch in found:
+        progress.hint("batch", batch.uid)
+    return taken and bool(found)
 
 
 def _candidates(batches: QuerySet[Batch]) -> list[int]:
-    now = time.monotonic()
-    resting = [pk for pk, until in _resting.items() if until > now]
-    waiting = batches.exclude(pk__in=resting).order_by("-priority", "id")
+    waiting = attempts.rested(batches, "batch:").order_by("-priority", "id")
     return list(waiting.values_list("pk", flat=True)[:LOOK_AT])

@@ -25,7 +25,7 @@ from django.db import Error, close_old_connections
 from apps.batches.bisection import Bisection
 from apps.batches.client import Client, EngineGone, Line, Outcome
 from apps.batches.ledger import Ledger, Shard
-from apps.core.leases import Keeper
+from apps.core.leases import Held, Keeper
 from apps.models.jobs import EngineHost
 
 FLUSH_SECONDS = 0.05  # the longest that an outcome waits to be written
@@ -60,6 +60,7 @@ class Runner:
         self._flight: dict[asyncio.Task[Outcome], Line] = {}
         self._outcomes: list[Outcome] = []
         self._suspects: Bisection[Line] = Bisection()
+        self._error: Exception | None = None  # which ended the turn
         self._victims: list[Line] = []  # with the engine when it died
 
     def run(self) -> None:
@@ -67,6 +68,9 @@ class Runner:
         try:
             while uvloop.run(self._serve_one_engine()) and self._restart():
                 self._accuse()
+        except Exception as error:
+            self._error = error
+            raise
         finally:
             self._thread.submit(self._release_all)
             self._thread.shutdown()
@@ -93,7 +97,7 @@ class Runner:
 
     async def _send_everything(self) -> None:
         while self._going and not self._victims:
-            if not self._suspects.group() and len(self._queue) < self._window:
+            if not self._suspects.group() and len(self._queue) < self._window and not self._works_alone():
                 await self._take_shard()
             self._pump()
             if not self._shards:
@@ -103,8 +107,12 @@ class Runner:
                 async with asyncio.timeout(IDLE_SECONDS):  # wait_for may swallow a cancellation
                     await self._changed.wait()
 
+    def _works_alone(self) -> bool:
+        return any(shard.suspect for shard in self._shards.values())
+
     async def _take_shard(self) -> None:
-        shard = await self._in_thread(partial(self._ledger.take_shard, self._host.engine.served))
+        take = partial(self._ledger.take_shard, self._host.engine.served, alone=not self._shards)
+        shard = await self._in_thread(take)
         if shard is None:
             return
         self._keeper.add(shard.held)
@@ -213,11 +221,23 @@ class Runner:
             return
         held = {shard.id: shard.held for shard in self._shards.values()}
         ours = [outcome for outcome in outcomes if outcome.line.shard in held]
-        left = await self._in_thread(partial(self._ledger.record, ours, held))
+        left = await self._record(ours, held)
         del self._outcomes[: len(outcomes)]
         touched = [self._shards[key] for key in {outcome.line.shard for outcome in ours} if key in self._shards]
         self._let_go(shard for shard in touched if not left.get(shard.id))
         await self._on_progress({shard.batch_uid for shard in touched})
+
+    async def _record(self, outcomes: list[Outcome], held: dict[int, Held]) -> dict[int, int]:
+        """The lines left per shard. An answer that cannot be stored costs its own line and no other."""
+        try:
+            return await self._in_thread(partial(self._ledger.record, outcomes, held))
+        except psycopg.DataError as error:
+            if len(outcomes) > 1:
+                return {shard: left for each in outcomes for shard, left in (await self._record([each], held)).items()}
+            line = outcomes[0].line
+            log.warning("The answer to line %s of batch %s cannot be stored: %s", line.number, line.batch, error)
+            refused = [_errored(line, "engine_error", "The engine's answer holds what cannot be stored.")]
+            return await self._in_thread(partial(self._ledger.record, refused, held))
 
     async def _watch(self) -> None:
         """Every second: may we go on, and which batches were cancelled, paused, expired, or taken over?"""
@@ -247,12 +267,12 @@ class Runner:
         for shard in gone.values():
             self._keeper.remove(shard.held)
             del self._shards[shard.id]
-            self._thread.submit(self._ledger.release, [shard.held])
+            self._thread.submit(self._ledger.release, [shard])
         self._changed.set()
 
     def _release_all(self) -> None:
         try:
-            self._ledger.release([shard.held for shard in self._shards.values()])
+            self._ledger.release(self._shards.values(), self._error)
         except psycopg.Error as error:
             log.warning("Leases of shards will expire by themselves: %s", error)
         for shard in self._shards.values():

@@ -15,8 +15,9 @@ from apps.batches import storage
 from apps.batches.models import Batch, File
 from apps.batches.refused import REFUSED
 from apps.batches.validate import cut_shards
-from apps.core import bell
+from apps.core import attempts, bell
 from apps.core.errors import Conflict, DomainError
+from apps.core.text import is_storable
 from apps.events import progress
 from apps.events.services import announce
 
@@ -124,12 +125,15 @@ def resume_batch(*, batch: Batch) -> bool:
 
 
 def retry_batch(*, batch: Batch, created_by: ApiKey | None = None) -> Batch:
-    """A new batch of the lines that failed, numbered from 1, with their custom_ids. Raises `Conflict`.
+    """A new batch of the lines that failed, numbered from 1, with their custom_ids; or of the whole file, where the
+    server failed to read it. Raises `Conflict`.
 
     Lines whose body was refused before anything was sent are left out: they would be refused again.
     """
     if batch.status in Batch.OPEN:
         raise Conflict(f"The batch is {batch.status}: its failed lines can be retried once it has ended.")
+    if batch.model is None and any(error["code"] == attempts.CODE for error in batch.errors or []):
+        return _read_again(batch, created_by)
     if batch.model is None:
         raise Conflict("Nothing of this batch can be run again: its input file had errors, or its model is gone.")
     if created_by is not None and not created_by.allows_model(batch.model_name):
@@ -175,16 +179,12 @@ def check_metadata(metadata: dict[str, str] | None) -> None:
             raise _bad_metadata(f"metadata's value of {key[:key_length]!a} must be a string.")
         if len(key) > key_length or len(value) > value_length:
             raise _bad_metadata(f"metadata's keys have at most {key_length} characters, its values {value_length}.")
-        if not _storable(key + value):
+        if not is_storable(key + value):
             raise _bad_metadata("metadata must not hold NUL characters or lone surrogates.")
 
 
 def _bad_metadata(message: str) -> DomainError:
     return DomainError(message, param="metadata", code="invalid_value")
-
-
-def _storable(text: str) -> bool:
-    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _check_upload(filename: str, purpose: str, size: int, expires_after: int | None) -> None:
@@ -234,6 +234,26 @@ def _set_paused(batch: Batch, value: Any, **only: Any) -> bool:
             batch.refresh_from_db()
             _tell(batch, "gpu")
     return bool(changed)
+
+
+def _read_again(batch: Batch, created_by: ApiKey | None) -> Batch:
+    input_file = File.objects.of(batch.project).filter(uid=batch.input_file_id).first()
+    if input_file is None:
+        raise Conflict("The batch's input file was deleted: upload it again.")
+    with transaction.atomic():
+        retry = create_batch(
+            project=batch.project,
+            input_file=input_file,
+            endpoint=batch.endpoint,
+            completion_window=batch.completion_window,
+            metadata=batch.metadata,
+            output_expires_after=batch.output_expires_after,
+            priority=batch.priority,
+            created_by=created_by or batch.created_by,
+        )
+        Batch.objects.filter(pk=retry.pk).update(retry_of=batch)
+    retry.refresh_from_db()
+    return retry
 
 
 def _copy_failed_lines(batch: Batch, retry: Batch) -> int:

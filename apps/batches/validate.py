@@ -3,7 +3,6 @@
 Killed at any moment, nothing of it is left; the next control worker starts over.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -15,10 +14,11 @@ from django.db.models.fields.files import FieldFile
 
 from apps.batches.ingest import MAX_ERRORS, Limits, Line, LineError, Reader
 from apps.batches.models import Batch, File
-from apps.batches.owed import next_owed
+from apps.batches.owed import work_on_next
 from apps.batches.refused import RefusedLines
 from apps.core import bell, leases
-from apps.events import progress
+from apps.core.errors import Stopped
+from apps.core.text import storable
 from apps.events.services import announce
 from apps.models.models import Model
 from apps.models.requests import catalog
@@ -26,25 +26,15 @@ from apps.models.requests import catalog
 COPY_ROWS = 5_000  # between two looks at whether the batch was cancelled
 SHARD_BYTES = 32 * 1024**2  # of request bodies, which a worker holds in memory
 
-log = logging.getLogger(__name__)
 
-
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """The batch is not ours to validate any more."""
 
 
 def validate_next(keeper: leases.Keeper) -> bool:
     """Validate one batch that waits for it."""
-    with next_owed(Batch.objects.filter(status=Batch.Status.VALIDATING), keeper) as owed:
-        if owed is None:
-            return False
-        batch, held = owed
-        try:
-            _validate(batch, held, keeper)
-        except (Interrupted, leases.Fenced):
-            log.info("%s: validation was interrupted", batch.uid)
-    progress.hint("batch", batch.uid)
-    return True
+    waiting = Batch.objects.filter(status=Batch.Status.VALIDATING)
+    return work_on_next(waiting, keeper, lambda batch, held: _validate(batch, held, keeper))
 
 
 class _Invalid(Exception):
@@ -66,8 +56,13 @@ def _validate(batch: Batch, held: leases.Held, keeper: leases.Keeper) -> None:
     except _Invalid as invalid:
         with transaction.atomic(), connection.cursor() as cursor:
             leases.fence(cursor, held)
-            if batch.advance(Batch.Status.FAILED, errors=[asdict(error) for error in invalid.errors[:MAX_ERRORS]]):
+            if batch.advance(Batch.Status.FAILED, errors=[_stored(error) for error in invalid.errors[:MAX_ERRORS]]):
                 announce(type="batch.failed", project=batch.project, data={"id": batch.uid})
+
+
+def _stored(error: LineError) -> dict[str, Any]:
+    """Its texts may quote what the line holds."""
+    return {name: storable(value) if isinstance(value, str) else value for name, value in asdict(error).items()}
 
 
 def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -> tuple[Model, Reader]:

@@ -25,7 +25,9 @@ class BatchKind:
         free = shards.extra(
             where=[
                 "NOT EXISTS (SELECT FROM core_lease l WHERE l.key = 'shard:' || batches_shard.id"
-                " AND l.expires_at > clock_timestamp())"
+                " AND l.expires_at > clock_timestamp())",
+                "NOT EXISTS (SELECT FROM core_attempt a WHERE a.key = 'shard:' || batches_shard.id"
+                " AND a.next_at > clock_timestamp())",
             ]
         )
         rows = free.values(

@@ -6,7 +6,8 @@ class CoreConfig(AppConfig):
     label = "core"
 
     def ready(self) -> None:
-        """Register the duty of the models here."""
-        from apps.core import duties, purge
+        """Register the duties of the models here."""
+        from apps.core import attempts, duties, purge
 
         duties.register("purge answers", purge.purge_answers)
+        duties.register("old attempts", attempts.forget_old)

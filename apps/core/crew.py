@@ -1,6 +1,8 @@
-"""Work of minutes and hours beside a worker's duties: each row goes on in a thread of its own, under a lease."""
+"""Work of minutes and hours beside a worker's duties: each row goes on in a thread of its own, under a lease.
 
-import contextlib
+How often a row is tried is counted: see `attempts`.
+"""
+
 import logging
 import threading
 import time
@@ -11,12 +13,13 @@ import psycopg
 from django.db import Error, close_old_connections, connection
 from django.db.models import QuerySet
 
-from apps.core import leases
+from apps.core import attempts, leases
 from apps.core.errors import Stopped
-from apps.core.owner import owner
 
 LOOK_AT = 20  # rows that others may hold already
-REST_SECONDS = 15.0  # after the database failed us, or the work did
+
+Work = Callable[[int, leases.Held, leases.Keeper], None]
+GiveUp = Callable[[int, str], object]
 
 log = logging.getLogger(__name__)
 
@@ -24,26 +27,24 @@ log = logging.getLogger(__name__)
 class Crew:
     """Takes rows on, one at a time each, never more than `at_once` in this process."""
 
-    def __init__(self, name: str, work: Callable[[int, leases.Held, leases.Keeper], None], *, at_once: int = 2) -> None:
-        """`work` gets the row's primary key and may raise `Stopped`; its lease's key is "NAME:PK"."""
-        self._name, self._work, self._at_once = name, work, at_once
+    def __init__(self, name: str, work: Work, give_up: GiveUp, *, at_once: int = 2) -> None:
+        """`work` gets the row's primary key and may raise `Stopped`; its lease's key is "NAME:PK".
+
+        `give_up` ends a row as failed whose work failed too often, with a sentence, unless it has ended.
+        """
+        self._name, self._work, self._give_up, self._at_once = name, work, give_up, at_once
         self._at_work: dict[int, threading.Thread] = {}
-        self._resting: dict[int, float] = {}  # on the monotonic clock: until when
 
     def take_next(self, keeper: leases.Keeper, waiting: QuerySet[Any]) -> bool:
         """Take on the first of these rows that nobody works on. Whether there was one."""
         self._at_work = {pk: thread for pk, thread in self._at_work.items() if thread.is_alive()}
         if len(self._at_work) >= self._at_once:
             return False
-        now = time.monotonic()
-        busy = [*self._at_work, *(pk for pk, until in self._resting.items() if until > now)]
-        for pk in waiting.exclude(pk__in=busy).order_by("pk").values_list("pk", flat=True)[:LOOK_AT]:
-            with connection.cursor() as cursor:
-                held = leases.claim(cursor, f"{self._name}:{pk}", owner())
-            if held:
-                keeper.add(held)
-                name = f"{self._name}-{pk}"
-                thread = threading.Thread(target=self._run, args=[pk, held, keeper], name=name, daemon=True)
+        free = attempts.rested(waiting.exclude(pk__in=list(self._at_work)), f"{self._name}:")
+        for pk in free.order_by("pk").values_list("pk", flat=True)[:LOOK_AT]:
+            if taken := attempts.take(keeper, f"{self._name}:{pk}"):
+                name, arguments = f"{self._name}-{pk}", (pk, *taken, keeper)
+                thread = threading.Thread(target=self._run, args=arguments, name=name, daemon=True)
                 self._at_work[pk] = thread
                 thread.start()
                 return True
@@ -54,23 +55,19 @@ class Crew:
         deadline = time.monotonic() + seconds
         for thread in self._at_work.values():
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._resting.clear()
+        attempts.wake(f"{self._name}:")
         return not any(thread.is_alive() for thread in self._at_work.values())
 
-    def _run(self, pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
+    def _run(self, pk: int, held: leases.Held, begun: attempts.Begun, keeper: leases.Keeper) -> None:
         try:
             close_old_connections()
-            self._work(pk, held, keeper)
+            attempts.attempt(begun, lambda: self._work(pk, held, keeper), lambda why: self._give_up(pk, why))
         except (Stopped, leases.Fenced):
             log.info("%s %s goes on elsewhere, or later", self._name, pk)
         except (Error, psycopg.Error) as error:
             log.warning("%s %s waits, the database is away: %s", self._name, pk, error)
-            self._resting[pk] = time.monotonic() + REST_SECONDS
-        except Exception:
-            log.exception("%s %s failed, it is tried again", self._name, pk)
-            self._resting[pk] = time.monotonic() + REST_SECONDS
+        except OSError as error:
+            log.warning("%s %s waits for room: %s", self._name, pk, error)
         finally:
-            keeper.remove(held)
-            with contextlib.suppress(Error, psycopg.Error), connection.cursor() as cursor:
-                leases.release(cursor, held)
+            attempts.let_go(keeper, held)
             connection.close()

@@ -12,6 +12,18 @@ class Lease(models.Model):
     process_groups = models.TextField(default="")  # what the next owner must reap first, one a line
 
 
+class Attempt(models.Model):
+    """How often work on a row was begun without coming to its end; see `apps.core.attempts`."""
+
+    key = models.CharField(max_length=100, primary_key=True)  # of the row's lease
+    attempts = models.PositiveSmallIntegerField()
+    began = models.BooleanField()  # and has not told how it ended: it goes on, or its process died
+    deaths = models.PositiveSmallIntegerField(default=0)  # of processes, one after the other
+    error = models.TextField(default="")  # how the last one ended, in a few words
+    next_at = models.DateTimeField()  # it is not tried before, by the database's clock
+    at = models.DateTimeField(db_default=Now())
+
+
 class IdempotencyKey(models.Model):
     """The answer given to a request that a client may send twice, kept for a day; or for minutes (`api.repeats`)."""
 

@@ -65,7 +65,7 @@ class Kind(Generic[AnyJob]):
         """`perform` ends the job with `Job.end`; a `DomainError` that it raises ends it as failed."""
         self.topic, self.model = topic, model
         self._perform = perform
-        self.crew = Crew(topic, self._work)
+        self.crew = Crew(topic, self._work, self._give_up)
 
     def duty(self, keeper: leases.Keeper) -> bool:
         return self.crew.take_next(keeper, self.model._default_manager.filter(status__in=Job.GOING))
@@ -92,6 +92,11 @@ class Kind(Generic[AnyJob]):
         except DomainError as error:
             job.end(Job.Status.FAILED, error.message)
         finally:
+            progress.hint(self.topic, job.uid)
+
+    def _give_up(self, pk: int, why: str) -> None:
+        if job := self.model._default_manager.filter(pk=pk, status__in=Job.GOING).first():
+            job.end(Job.Status.FAILED, why)
             progress.hint(self.topic, job.uid)
 
 

@@ -1,13 +1,18 @@
 """Kinds of GPU work. Apps above register theirs, so that the plan knows every job and no app above."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from django.db import InterfaceError, OperationalError
 
 from apps.core.leases import Keeper
 from apps.core.process import ProcessGroup
 from apps.models.engines.engine import Engine
 from apps.models.slots import Slot
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,4 +88,15 @@ def kind(name: str) -> Kind:
 
 
 def backlog() -> list[Job]:
-    return [job for kind in _kinds.values() for job in kind.backlog()]
+    """Of all kinds. One that cannot say keeps no other from its turn."""
+    return [job for name in _kinds for job in _backlog_of(name)]
+
+
+def _backlog_of(name: str) -> list[Job]:
+    try:
+        return _kinds[name].backlog()
+    except (OperationalError, InterfaceError):
+        raise  # the database is away: no kind could say
+    except Exception:
+        log.exception("The backlog of %s cannot be read, trying again", name)
+        return []

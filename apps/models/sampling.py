@@ -6,7 +6,6 @@ judge: it answers 4xx, which becomes that line's error.
 """
 
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 from django.conf import settings
 from msgspec import UNSET, Raw, UnsetType
 
+from apps.core.text import is_storable
 from apps.models.requests import catalog
 from apps.models.requests.openai import Contradiction, modernise
 from apps.models.requests.rules import BOUNDED, SEEN, Rules
@@ -29,7 +29,6 @@ BOUNDS = dict.fromkeys(BOUNDED, "REQUEST_MAX_TOKENS") | {
 """Field -> the setting that bounds it from above; 0 bounds it from below."""
 PRIORITY = SEEN.index("priority")
 FIRST_BOUNDED = SEEN.index("stop")
-SURROGATES = re.compile("[\ud800-\udfff]")
 GRAMMARS = ("response_format", "structured_outputs", "text")
 TRUE = (1, "1", "on", "t", "true", "y", "yes")  # what the engine takes for true …
 FALSE = (0, "0", "off", "f", "false", "n", "no")  # … and for false
@@ -195,8 +194,8 @@ def _model(name: Any) -> str:
         raise Refused("missing_required_parameter", "The request names no model.", "model")
     if not isinstance(name, str):
         raise Refused("invalid_request", "model must be a string.", "model")
-    if SURROGATES.search(name):
-        raise Refused("invalid_request", "model must not hold lone surrogates.", "model")
+    if not is_storable(name):
+        raise Refused("invalid_request", "model must not hold NUL characters or lone surrogates.", "model")
     return name
 
 

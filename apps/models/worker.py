@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
 
+import psycopg
 from django.conf import settings
+from django.db import Error
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.core import leases
+from apps.core.faults import plain
 from apps.core.process import ProcessGroup
 from apps.models import costs, demand, jobs, plan
 from apps.models.engines import adapters
@@ -208,7 +211,14 @@ class GpuWorker:
                 self._fleet.wake(model)
             except EngineFailed as error:
                 self._failed(f"{error} It is started anew.", model, explained=isinstance(error, CanaryDiffers))
-        if self._fleet.model is None and not self._start_anew(model):
+        try:
+            if self._fleet.model is None and not self._start_anew(model):
+                return False
+        except (Error, psycopg.Error, leases.Fenced):
+            raise
+        except Exception as error:  # or the plan would come back to it for ever, before all others
+            log.exception("The engine of %s cannot be started", model)
+            self._failed(f"Its engine could not be started: {plain(error)}.", model)
             return False
         self._turn_began = timezone.now()
         return True

@@ -26,7 +26,7 @@ def settle(job: TrainingJob, end: Ended | Failed | None, *, code: int | None, as
         case Failed(code="disk_full"):
             _pause(job, end.message, code=end.code)
         case Failed():
-            _fail(job, end.message, code=end.code)
+            fail(job, end.message, code=end.code)
         case _ if job.cancel_requested_at:
             _cancel(job)
         case _ if job.pause_requested_at:
@@ -40,7 +40,7 @@ def settle(job: TrainingJob, end: Ended | Failed | None, *, code: int | None, as
 def _succeed(job: TrainingJob, end: Ended) -> None:
     best = job.checkpoints.filter(step=end.best_step).first()
     if problem := _problem(best):
-        _fail(job, f"Training ended, and its result cannot be used: {problem}", code="checkpoint")
+        fail(job, f"Training ended, and its result cannot be used: {problem}", code="checkpoint")
         return
     early = f" It got no better after step {end.best_step:,}." if end.reason == "early" else ""
     message = f"Trained {job.steps if not early else end.step:,} steps; step {end.best_step:,} is the result.{early}"
@@ -62,7 +62,8 @@ def _problem(checkpoint: Checkpoint | None) -> str:
     return ""
 
 
-def _fail(job: TrainingJob, message: str, *, code: str) -> None:
+def fail(job: TrainingJob, message: str, *, code: str) -> None:
+    """In the caller's transaction."""
     log.error("%s: %s", job.uid, message)
     if job.advance(Status.FAILED, message=message, error_code=code):
         note(job, message, level=JobEvent.Level.ERROR)
@@ -88,12 +89,12 @@ def _make_room(job: TrainingJob) -> None:
 def _bury(job: TrainingJob, code: int | None) -> None:
     """A trainer that died by itself: another goes on from the last checkpoint, but not for ever."""
     if code == NO_TRAINER:
-        _fail(job, "There is no trainer: run `make trainer`, or set TRAINER_PYTHON.", code="no_trainer")
+        fail(job, "There is no trainer: run `make trainer`, or set TRAINER_PYTHON.", code="no_trainer")
         return
     likely = " It was killed, most likely because the machine's memory ran out." if code == KILLED else ""
     message = f"The trainer died with code {code}.{likely}"
     if job.tries + 1 >= TRIES:
         cure = "The log's last lines say why; lower batch_size or max_length if it was memory, and try again."
-        _fail(job, f"{message} That was the third time in a row. {cure}", code="trainer_died")
+        fail(job, f"{message} That was the third time in a row. {cure}", code="trainer_died")
     elif job.advance(Status.QUEUED, message=message, tries=job.tries + 1):
         note(job, f"{message} Another goes on from the last checkpoint.", level=JobEvent.Level.WARN)

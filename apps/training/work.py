@@ -14,8 +14,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models.functions import Now
 
-from apps.core import bell, leases
-from apps.core.owner import owner
+from apps.core import attempts, bell, leases
 from apps.core.process import ProcessGroup
 from apps.events import progress
 from apps.models.jobs import EngineHost, Job
@@ -23,11 +22,12 @@ from apps.models.models import Device
 from apps.training import endings
 from apps.training import options as options_of_training
 from apps.training.ledger import Ledger
-from apps.training.models import TrainingJob
+from apps.training.models import TrainingJob, TrainingJobQuerySet
 from apps.training.services import TOPIC, note
 from apps.training.spec import Ended, Failed, News, TrainingSpec
 from apps.training.trainer import Trainer
 
+PREFIX = "training:"  # of the leases' keys
 PATIENCE = timedelta(days=7)
 GUESS_SECONDS = 600.0  # of a job, before its first step
 TICK = 0.25  # seconds between two looks at the trainer
@@ -47,33 +47,46 @@ class TrainingKind:
 
     def backlog(self) -> list[Job]:
         """Jobs that no live worker trains."""
-        return [_job(job) for job in TrainingJob.objects.runnable().unheld()]
+        return attempts.each(_waiting(), PREFIX, _job, _give_up)
 
     def run(self, host: EngineHost, keeper: leases.Keeper, _window: int) -> None:
         while host.go_on():
-            job = TrainingJob.objects.runnable().unheld().order_by("-priority", "pk").first()
+            job = _waiting().order_by("-priority", "pk").first()
             if job is None:
                 return
-            with connection.cursor() as cursor:
-                held = leases.claim(cursor, f"training:{job.pk}", owner())
-            if held is None:
-                continue
-            keeper.add(held)
-            try:
-                _Turn(job, held, host, keeper).go()
-            except leases.Fenced:
-                log.info("%s goes on elsewhere, or has ended", job.uid)
-            finally:
-                keeper.remove(held)
-                with suppress(Error, psycopg.Error), connection.cursor() as cursor:
-                    leases.release(cursor, held)
+            if not _take_turn(job, host, keeper):
+                return
+
+
+def _take_turn(job: TrainingJob, host: EngineHost, keeper: leases.Keeper) -> bool:
+    """False: another worker trains it, or it is not its moment."""
+    try:
+        return attempts.work_on(
+            keeper,
+            f"{PREFIX}{job.pk}",
+            lambda held: _Turn(job, held, host, keeper).go(),
+            lambda why: _give_up(job.pk, why),
+        )
+    except leases.Fenced:
+        log.info("%s goes on elsewhere, or has ended", job.uid)
+        return True
+
+
+def _give_up(pk: int, why: str) -> None:
+    with transaction.atomic():
+        if job := TrainingJob.objects.exclude(status__in=TrainingJob.ENDED).filter(pk=pk).first():
+            endings.fail(job, why, code=attempts.CODE)
+            progress.hint(TOPIC, job.uid)
 
 
 def go_on_where_there_is_room(_keeper: leases.Keeper) -> bool:
     """Jobs that a full disk paused go on once there is room again."""
     paused = TrainingJob.objects.filter(status=Status.PAUSED, error_code="disk_full", cancel_requested_at=None)
-    resumed = [_resume(job) for job in paused.filter(pause_requested_at=None) if _has_room(job)]
-    return any(resumed)
+    return any(attempts.each(paused.filter(pause_requested_at=None), "room:", _resume_if_room, _give_up))
+
+
+def _waiting() -> TrainingJobQuerySet:
+    return attempts.rested(TrainingJob.objects.runnable().unheld(), PREFIX)
 
 
 def _job(job: TrainingJob) -> Job:
@@ -229,6 +242,10 @@ def _has_room(job: TrainingJob) -> bool:
     job.folder.mkdir(parents=True, exist_ok=True)
     largest = max(job.checkpoints.values_list("bytes", flat=True), default=0)
     return shutil.disk_usage(job.folder).free > settings.TRAINING_DISK_RESERVE_BYTES + 2 * largest
+
+
+def _resume_if_room(job: TrainingJob) -> bool:
+    return _has_room(job) and _resume(job)
 
 
 def _resume(job: TrainingJob) -> bool:

@@ -116,7 +116,7 @@ def test_it_takes_again_what_was_released_or_has_expired(ledger: Ledger, project
     make_running(project, model, lines=4)
     first = take(ledger, model)
     assert ledger.take_shard([model.name]) is None
-    ledger.release([first.held])
+    ledger.release([first])
     second = take(ledger, model)
     assert second.held.epoch != first.held.epoch
     with connection.cursor() as cursor:

@@ -18,7 +18,7 @@ from apps.batches.client import Client
 from apps.batches.models import Batch, Request, Result, Shard
 from apps.batches.runner import Runner
 from apps.batches.services import cancel_batch, pause_batch, resume_batch
-from apps.core import guard, leases
+from apps.core import attempts, guard, leases
 from apps.models.models import Model
 from tests.batches.cast import make_running
 from tests.batches.lender import Lender
@@ -295,6 +295,7 @@ def test_it_does_not_hang_when_results_cannot_be_written(
         Run(model, lender, keeper).join(10)
     assert held() == 0
     monkeypatch.undo()
+    attempts.wake("")
     Run(model, lender, keeper).join()
     assert_sound(batch, 30)
 

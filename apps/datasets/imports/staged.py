@@ -1,5 +1,6 @@
 """Jobs that write as they go what nobody sees before they are done; a killed or cancelled one leaves nothing of it."""
 
+import logging
 from collections.abc import Callable
 from typing import Generic
 
@@ -9,6 +10,8 @@ from apps.core import leases
 from apps.core.errors import DomainError
 from apps.datasets.jobs import AnyJob, Cancelled, Kind, Work
 from apps.events import progress
+
+log = logging.getLogger(__name__)
 
 
 class Staged(Kind[AnyJob], Generic[AnyJob]):
@@ -37,6 +40,16 @@ class Staged(Kind[AnyJob], Generic[AnyJob]):
             self._say(work, "It stops; what it wrote is being deleted.")
             self._clear(work)
             raise
+
+    def _give_up(self, pk: int, why: str) -> None:
+        """What is left is seen by nobody; the next of its kind deletes it, should that fail here."""
+        if job := self.model._default_manager.filter(pk=pk, status__in=self.model.GOING).first():
+            try:
+                with transaction.atomic():
+                    self._discard(job)
+            except Exception:
+                log.exception("%s left something behind", job)
+        super()._give_up(pk, why)
 
     def _say(self, work: Work[AnyJob], message: str) -> None:
         self.model._default_manager.filter(pk=work.job.pk, status__in=self.model.GOING).update(message=message)

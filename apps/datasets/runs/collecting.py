@@ -16,7 +16,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
 from apps.batches.models import Batch
-from apps.core import leases
+from apps.core import attempts, leases
 from apps.datasets import items
 from apps.datasets.models import Run, RunBatch
 from apps.datasets.runs import answers, completions, judging
@@ -83,9 +83,15 @@ class Result(NamedTuple):
     latency_ms: int
 
 
-def collect_answers(_keeper: leases.Keeper) -> bool:
+def collect_answers(keeper: leases.Keeper) -> bool:
     """Take over a chunk of every batch that has news, and settle those that have ended. Whether there was anything."""
-    worked = [_collect(pk, run) for pk, run in _with_news()]
+    worked = [_try(keeper, pk, run) for pk, run in _with_news()]
+    return any(worked)
+
+
+def _try(keeper: leases.Keeper, pk: int, run: int) -> bool:
+    worked: list[bool] = []
+    attempts.work_on(keeper, f"answers:{pk}", lambda _: worked.append(_collect(pk, run)), lambda why: _give_up(pk, why))
     return any(worked)
 
 
@@ -93,7 +99,7 @@ def _with_news() -> list[tuple[int, int]]:
     """Batches with their runs."""
     ended = Coalesce(Sum(F("batch__shards__completed") + F("batch__shards__failed")), 0)
     found = (
-        RunBatch.objects.filter(settled=False)
+        attempts.rested(RunBatch.objects.filter(settled=False), "answers:")
         .annotate(ended=ended, run=Coalesce("column__run_id", "judge__run_id"))
         .filter(Q(ended__gt=F("taken")) | ~Q(batch__status__in=Batch.OPEN))
     )
@@ -189,6 +195,19 @@ def _settle(batch: RunBatch, run: Run) -> None:
         judging.settle(batch.judge)
     else:
         runs.tell_if_complete(run)
+
+
+def _give_up(pk: int, why: str) -> None:
+    """Its results cannot be taken over: whatever has no answer yet says why."""
+    with transaction.atomic():
+        batch = RunBatch.objects.select_related("column__run", "judge__run").filter(pk=pk).first()
+        if batch is None or not RunBatch.objects.filter(pk=pk, settled=False).update(settled=True):
+            return
+        if batch.column is not None:
+            answers.fail_missing(batch.column, batch.first, batch.last, why)
+            runs.tell_if_complete(batch.column.run)
+        elif batch.judge is not None:
+            judging.settle(batch.judge)
 
 
 def _reconcile(batch: RunBatch, run: Run, missed: str, owner: dict[str, int | None]) -> None:

@@ -19,6 +19,7 @@ from apps.accounts.models import ApiKey
 from apps.batches.texts import parsed, prompt_text
 from apps.core import bell
 from apps.core.errors import DomainError
+from apps.core.text import storable
 from apps.datasets import items
 from apps.datasets.models import Answer, Judge, Judgement, Run, RunBatch
 from apps.datasets.runs import parameters as sampling
@@ -164,7 +165,7 @@ def read_score(text: str) -> tuple[int, str]:
     for found in reversed(list(_objects(said))):
         if value := _whole(found.get("score")):
             reason = found.get("reason")
-            return value, reason[:REASON_CHARACTERS] if isinstance(reason, str) else ""
+            return value, storable(reason[:REASON_CHARACTERS]) if isinstance(reason, str) else ""
     if alone := _ALONE.fullmatch(said):
         return int(alone[1]), ""
     if matches := _SAID.findall(said):

@@ -187,5 +187,17 @@ def _refuse(column: Column, why: str) -> None:
             runs.tell_if_complete(column.run)
 
 
-column_crew = Crew("column", _send_column)
-judge_crew = Crew("judge", _send_judge)
+def _give_up_column(pk: int, why: str) -> None:
+    if column := Column.objects.select_related("run").filter(pk=pk).first():
+        _refuse(column, why)
+        progress.hint(runs.TOPIC, column.run.uid)
+
+
+def _give_up_judge(pk: int, why: str) -> None:
+    if judge := Judge.objects.select_related("run").filter(pk=pk).first():
+        judging.refuse(judge, why)
+        judging.hint(judge)
+
+
+column_crew = Crew("column", _send_column, _give_up_column)
+judge_crew = Crew("judge", _send_judge, _give_up_judge)

@@ -13,8 +13,7 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from apps.core import leases
-from apps.core.owner import owner
+from apps.core import attempts, leases
 from apps.events import progress
 from apps.models.benchmarks.load import Figures, Interrupted, Load, measure
 from apps.models.benchmarks.services import GOING, TOPIC, Sweep, unmeasured
@@ -27,6 +26,7 @@ GIVE_UP_SECONDS = 600.0  # after which a level's answers are waited for no more
 GUESS_SECONDS = 30.0  # of a level, before any was measured
 LOOK_SECONDS = 0.5
 PATIENCE = timedelta(hours=24)
+PREFIX = "benchmark:"  # of the leases' keys
 WARM_UP = 2  # requests, which are not counted
 
 log = logging.getLogger(__name__)
@@ -44,29 +44,39 @@ class BenchmarkKind:
     """Benchmarks that wait for their model's engine."""
 
     def backlog(self) -> list[Job]:
-        waiting = unmeasured(Benchmark.objects.filter(cancel_requested_at=None))
-        return [_job(benchmark) for benchmark in waiting.select_related("model").order_by("id")]
+        waiting = unmeasured(Benchmark.objects.filter(cancel_requested_at=None)).select_related("model")
+        return attempts.each(waiting.order_by("id"), PREFIX, _job, _give_up)
 
     def run(self, host: EngineHost, keeper: leases.Keeper, window: int) -> None:
         """Those of the engine's models and adapters, one after the other, a level at a time."""
         while host.go_on():
             served = Benchmark.objects.filter(model__name__in=host.engine.served, cancel_requested_at=None)
-            benchmark = unmeasured(served).order_by("id").first()
+            benchmark = attempts.rested(unmeasured(served), PREFIX).order_by("id").first()
             if benchmark is None:
                 return
-            with connection.cursor() as cursor:
-                held = leases.claim(cursor, f"benchmark:{benchmark.pk}", owner())
-            if held is None:
-                continue
-            keeper.add(held)
-            try:
-                _Run(benchmark, held, host, keeper).go()
-            except leases.Fenced:
-                log.info("%s was taken over", benchmark.uid)
-            finally:
-                keeper.remove(held)
-                with connection.cursor() as cursor:
-                    leases.release(cursor, held)
+            if not _measure(benchmark, host, keeper):
+                return
+
+
+def _measure(benchmark: Benchmark, host: EngineHost, keeper: leases.Keeper) -> bool:
+    """False: another worker measures it, or it is not its moment."""
+    try:
+        return attempts.work_on(
+            keeper,
+            f"{PREFIX}{benchmark.pk}",
+            lambda held: _Run(benchmark, held, host, keeper).go(),
+            lambda why: _give_up(benchmark.pk, why),
+        )
+    except leases.Fenced:
+        log.info("%s was taken over", benchmark.uid)
+        return True
+
+
+def _give_up(pk: int, why: str) -> None:
+    going = Benchmark.objects.filter(pk=pk, status__in=GOING)
+    for benchmark in going:
+        going.update(status=Benchmark.Status.FAILED, message=why, ended_at=Now())
+        progress.hint(TOPIC, benchmark.uid)
 
 
 def _job(benchmark: Benchmark) -> Job:

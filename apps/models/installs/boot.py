@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import QuerySet
 
-from apps.core import bell, leases
+from apps.core import attempts, bell, leases
 from apps.events import progress
 from apps.events.services import announce
 from apps.models import claims
@@ -23,6 +23,7 @@ from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Install, Model
 
+PREFIX = "boot:"  # of the keys under which attempts are counted
 PRIORITY = 100  # before batches, which can have no higher one
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
 ANSWER_SECONDS = 120.0
@@ -38,30 +39,17 @@ class BootKind:
     """See `apps.models.jobs.Kind`."""
 
     def backlog(self) -> list[Job]:
-        return [
-            Job(
-                kind="boot",
-                model_id=install.model.engine_model.pk,
-                waiting=1,
-                priority=PRIORITY,
-                deadline=install.model.created_at + PATIENCE,
-                since=install.model.created_at,
-            )
-            for install in _booting().filter(model__problem="")
-            if install.model
-        ]
+        return attempts.each(_booting().filter(model__problem=""), PREFIX, _job, _give_up)
 
     def run(self, host: EngineHost, _keeper: leases.Keeper, _window: int) -> None:
         """Ask once for every model that waits for this engine. The answer ends its install, whatever it is."""
-        for install in _booting().filter(model__name__in=host.engine.served):
-            if not host.go_on():
-                return
-            if problem := ask(host, install.model):
-                fail(install, problem)
-                if not _lives_on(host, install):
-                    return
-            else:
-                succeed(install)
+        served, lives = _booting().filter(model__name__in=host.engine.served), [True]
+
+        def ask_one(install: Install) -> None:
+            if lives[-1] and host.go_on():
+                lives.append(_try(install, host))
+
+        attempts.each(served, PREFIX, ask_one, _give_up)
 
 
 def _lives_on(host: EngineHost, install: Install) -> bool:
@@ -74,10 +62,36 @@ def _lives_on(host: EngineHost, install: Install) -> bool:
 
 def settle_boots(_keeper: leases.Keeper) -> bool:
     """End the boots that were cancelled, or whose engine did not come up; forget what nobody tries any more."""
-    ended = [_settle(install) for install in _booting()]
+    ended = attempts.each(_booting(), PREFIX, _settle, _give_up)
     untried = Model.objects.filter(ready=False).exclude(installs__status=Status.BOOTING)
     forgotten, _ = untried.exclude(pk__in=claims.claimed()).delete()
     return any(ended) or forgotten > 0
+
+
+def _job(install: Install) -> Job:
+    assert install.model  # noqa: S101 (for mypy: the query leaves out those without)
+    return Job(
+        kind="boot",
+        model_id=install.model.engine_model.pk,
+        waiting=1,
+        priority=PRIORITY,
+        deadline=install.model.created_at + PATIENCE,
+        since=install.model.created_at,
+    )
+
+
+def _try(install: Install, host: EngineHost) -> bool:
+    """Whether there is an engine for the next one."""
+    if problem := ask(host, install.model):
+        fail(install, problem)
+        return _lives_on(host, install)
+    succeed(install)
+    return True
+
+
+def _give_up(pk: int, why: str) -> None:
+    for install in _booting().filter(pk=pk):
+        fail(install, why)
 
 
 def ask(host: EngineHost, model: Model | None) -> str:

@@ -2,6 +2,7 @@
 
 from apps.core import leases
 from apps.core.crew import Crew
+from apps.models.installs import boot
 from apps.models.installs.installation import Installation
 from apps.models.models import Install
 
@@ -19,4 +20,9 @@ def _work(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
         Installation(install, held, keeper).run()
 
 
-crew = Crew("install", _work)
+def _give_up(pk: int, why: str) -> None:
+    if install := Install.objects.filter(pk=pk, status__in=STEPS).first():
+        boot.fail(install, why)
+
+
+crew = Crew("install", _work, _give_up)

@@ -52,7 +52,13 @@ def _work(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
         _Placing(deployment, held, keeper).run()
 
 
-crew = Crew("deployment", _work)
+def _give_up(pk: int, why: str) -> None:
+    with transaction.atomic():
+        if deployment := Deployment.objects.filter(pk=pk, status__in=(Status.QUEUED, Status.MERGING)).first():
+            deployments.end(deployment, Status.FAILED, why)
+
+
+crew = Crew("deployment", _work, _give_up)
 
 
 class _Placing:

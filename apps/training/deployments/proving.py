@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from apps.core import leases
+from apps.core import attempts, leases
 from apps.events import progress
 from apps.models.engines.causes import last_cause
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
@@ -27,6 +27,7 @@ from apps.training.deployments.parity import Report, judge
 from apps.training.deployments.prompts import Prompt
 from apps.training.models import Deployment
 
+PREFIX = "parity:"  # of the keys under which attempts are counted
 PRIORITY = 100  # before batches, as the first prompt of an install
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
 ANSWER_SECONDS = 300.0
@@ -61,19 +62,28 @@ class ParityKind:
     """See `apps.models.jobs.Kind`."""
 
     def backlog(self) -> list[Job]:
-        return [job for deployment in _proving() if (job := _job(deployment))]
+        return list(filter(None, attempts.each(_proving(), PREFIX, _job, _give_up)))
 
     def run(self, host: EngineHost, _keeper: leases.Keeper, _window: int) -> None:
         """One prompt after the other: answers of several at once depend on each other by rounding."""
-        for deployment in _proving():
-            while (question := _next(deployment)) and _is_served(question.model, host):
-                if not host.go_on() or not _ask(deployment, question, host):
-                    break
+        attempts.each(_proving(), PREFIX, lambda deployment: _ask_all(deployment, host), _give_up)
+
+
+def _ask_all(deployment: Deployment, host: EngineHost) -> None:
+    while (question := _next(deployment)) and _is_served(question.model, host):
+        if not host.go_on() or not _ask(deployment, question, host):
+            break
+
+
+def _give_up(pk: int, why: str) -> None:
+    with transaction.atomic():
+        for deployment in _proving().filter(pk=pk):
+            deployments.end(deployment, Status.FAILED, why)
 
 
 def settle_deployments(_keeper: leases.Keeper) -> bool:
     """End those whose engine did not come up or whose model is gone, and those whose model somebody deleted."""
-    ended = [_settle(deployment) for deployment in _proving()]
+    ended = attempts.each(_proving(), PREFIX, _settle, _give_up)
     deleted = Deployment.objects.filter(status=Status.READY, model=None)
     return any([*ended, *(deployment.advance(Status.UNDEPLOYED, message="Deleted.") for deployment in deleted)])
 

@@ -9,12 +9,13 @@ import time
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.core import bell, leases
+from apps.core import attempts, bell, leases
 from apps.core.crew import Crew
 from apps.core.errors import Stopped
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
+from apps.training import endings
 from apps.training.estimates import needs_of
 from apps.training.files.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
 from apps.training.files.tokens import Count, count_tokens
@@ -107,4 +108,11 @@ def _sentence(prepared: Prepared, tokens: Count) -> str:
     return f"Validated {prepared.examples:,} training examples, {tokens}{apart}."
 
 
-CREW = Crew("training-files", _validate)
+def _give_up(pk: int, why: str) -> None:
+    with transaction.atomic():
+        if job := TrainingJob.objects.filter(pk=pk, status=Status.VALIDATING).select_related("project").first():
+            endings.fail(job, why, code=attempts.CODE)
+            progress.hint(TOPIC, job.uid)
+
+
+CREW = Crew("training-files", _validate, _give_up)
