@@ -58,6 +58,11 @@ def post(engine: Engine, path: str, body: dict[str, Any]) -> tuple[int, Any]:
     return status, json.loads(answer)
 
 
+def post_raw(engine: Engine, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    """Status and answer as it came."""
+    return _post(engine, path, body)
+
+
 def raw(engine: Engine, path: str, body: dict[str, Any]) -> bytes:
     """The bytes of one answer, for streams."""
     return _post(engine, path, body)[1]

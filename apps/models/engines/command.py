@@ -4,6 +4,7 @@ Flags and variables are those of vLLM 0.32 and 0.33.
 """
 
 import fnmatch
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 from apps.models.engines.settings import CPU, EngineSettings
 
 DEFAULTS = EngineSettings()
+COMPACT_JSON = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})  # vLLM wants a backend with it
 
 # What a model's process may know of our environment: no database, broker or secret is among it. The names in
 # ENGINE_PASS_ENV (patterns, with commas between them) are added.
@@ -95,6 +97,8 @@ def command(spec: EngineSpec) -> list[str]:
     arguments += _chosen(spec.settings)
     if spec.runner == "generate":
         arguments += ["--enable-prefix-caching"]
+        if not spec.settings.json_whitespace:
+            arguments += ["--structured-outputs-config", COMPACT_JSON]
     if spec.takes_adapters:
         arguments += _lora_arguments(spec)
     return arguments + (_cpu_arguments(spec) if spec.device == CPU else _gpu_arguments(spec))
@@ -136,12 +140,17 @@ def _chosen(settings: EngineSettings) -> list[str]:
         "--max-model-len": settings.max_model_len,
         "--quantization": settings.quantization,
         "--kv-cache-dtype": None if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
-        "--tool-call-parser": settings.tool_call_parser,
+        "--tool-call-parser": _parser(settings.tool_call_parser),
+        "--reasoning-parser": _parser(settings.reasoning_parser),
         "--chat-template": settings.chat_template,
         "--generation-config": "vllm" if settings.ignore_generation_config else None,
     }
-    switches = ["--enable-auto-tool-choice"] if settings.tool_call_parser else []
+    switches = ["--enable-auto-tool-choice"] if _parser(settings.tool_call_parser) else []
     return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))] + switches
+
+
+def _parser(name: str | None) -> str | None:
+    return None if name == "none" else name
 
 
 def _lora_arguments(spec: EngineSpec) -> list[str]:

@@ -43,13 +43,24 @@ CacheType = Annotated[
 
 ToolParser = Annotated[
     Literal[
+        "none",
         "hermes", "llama3_json", "llama4_json", "llama4_pythonic", "mistral", "qwen3_coder", "qwen3_xml", "granite",
         "deepseek_v3", "deepseek_v31", "deepseek_v32", "glm45", "glm47", "kimi_k2", "minimax_m2", "openai", "pythonic",
         "phi4_mini_json", "internlm", "jamba", "hunyuan_a13b", "olmo3", "seed_oss", "step3", "xlam", "functiongemma",
         "gemma4", "ernie45", "longcat",
     ],
-    Meta(description="How the model writes calls of tools; null: requests with tools are refused."),
+    Meta(description="How the model writes calls of tools; null: as its family does; none: tools are refused."),
 ]  # fmt: skip
+ReasoningParser = Annotated[
+    Literal["none", "deepseek_r1", "glm45", "granite", "hunyuan_a13b", "kimi_k2", "minimax_m2", "mistral", "olmo3",
+            "openai_gptoss", "qwen3", "seed_oss", "step3"],
+    Meta(description="How the model marks its thinking, which then comes apart from the answer; null: as its family"
+         " does; none: it stays in the answer."),
+]  # fmt: skip
+Whitespace = Annotated[
+    bool,
+    Meta(description="Whether JSON by a schema may hold blanks; models then write them up to max_tokens at times."),
+]
 
 
 Template = Annotated[
@@ -77,6 +88,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     data_parallel: Gpus = 1
     extra_lora_slots: Slots = 0
     tool_call_parser: ToolParser | None = None
+    reasoning_parser: ReasoningParser | None = None
+    json_whitespace: Whitespace = False
     chat_template: Template | None = None
     ignore_generation_config: Ignore = False
 

@@ -11,6 +11,7 @@ from apps.models import claims
 from apps.models.engines import settings as engine_settings
 from apps.models.engines.adapters import LORA_RANKS, Ranked, allowed_rank, wanted_adapters
 from apps.models.engines.engine import EngineSpec
+from apps.models.engines.parsers import with_parsers
 from apps.models.engines.settings import EngineSettings
 from apps.models.models import Model
 from apps.models.slots import Slot
@@ -36,7 +37,7 @@ def spec_for(model: Model, slot: Slot, *, trials: bool = True) -> EngineSpec:
         cwd=settings.BASE_DIR,
         device=slot.devices,
         max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
-        settings=chosen,
+        settings=with_parsers(chosen, model.folder),
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
         cpu_cores=len(os.sched_getaffinity(0)),
         max_loras=loras,
