@@ -3,17 +3,18 @@
 import os
 from typing import Any, cast
 
+import django
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
-from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
-django_application = get_asgi_application()  # loads the apps, which the imports below need
+django.setup(set_prefix=False)  # loads the apps, which the imports below need
 
 from apps.core.api.body_limit import App, BodyLimit, Receive, Scope, Send  # noqa: E402
 from apps.core.api.charset import Utf8  # noqa: E402
+from apps.core.api.handler import Handler  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
 from apps.models.gateway.asgi import Interactive, lifespan  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
@@ -26,7 +27,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(Interactive(Utf8(cast(App, django_application))), limit_of),
+        "http": BodyLimit(Interactive(Utf8(cast(App, Handler()))), limit_of),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse))]))
         ),

@@ -1,6 +1,5 @@
 """The web process for real: uploads that would fill a memory, strangers, ports, and stopping with open streams."""
 
-import http.client
 import json
 import signal
 import socket
@@ -8,8 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -17,8 +14,8 @@ from django.conf import settings
 from apps.accounts.models import Project
 from apps.batches.models import File
 from tests.batches.cast import make_batch, make_file
+from tests.core.web import MIB, Web
 
-MIB = 1024**2
 UPLOAD = 100 * MIB
 BOUNDARY = "frontier"
 FORM = (
@@ -28,74 +25,6 @@ FORM = (
 END = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
-
-
-class Web:
-    """A running web process and ways to talk to it."""
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self.port = _free_port()
-        ports = {"API_PORT": str(self.port), "WEB_PORT": str(_free_port())}
-        command = [sys.executable, "-m", "batchserver.web"]
-        self.process = subprocess.Popen(command, env={**env, **ports}, cwd=settings.BASE_DIR)
-        self._await()
-
-    def runs(self) -> bool:
-        return self.process.poll() is None
-
-    def _await(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                if self.request("GET", "/healthz")[0] == 200:
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the web process does not start")
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-
-    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-        connection = self.connect()
-        connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
-        response = connection.getresponse()
-        answer = response.status, response.read()
-        connection.close()
-        return answer
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    @property
-    def peak(self) -> int:
-        """The most memory that it held since `forget_peak`, in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[list[Web]]:
-    started: list[Web] = []
-    yield started
-    for web in started:
-        web.process.kill()
-        web.process.wait()
-
-
-@pytest.fixture
-def web(process_env: dict[str, str], started: list[Web]) -> Web:
-    """One for all tests, unless one of them stopped it."""
-    if not started or not started[-1].runs():
-        started.append(Web(process_env))
-    started[-1].forget_peak()
-    return started[-1]
 
 
 def form(size: int) -> Iterator[bytes]:
