@@ -31,7 +31,7 @@ from apps.models.slots import Slot, describe, machine_memory
 
 LOOK_SECONDS = 0.5  # between two looks at the plan while a job runs
 REAP_SECONDS = 5.0
-ROOM = "It is started anew, with room for another adapter: answers that have begun end first."
+ANEW = "It is started anew for its adapters; answers that have begun end first."
 ORDERED = "An operator asked for it. People wake it at once, batches come back to it after a minute."
 LEARN_FROM = 5.0  # seconds of a turn; a shorter one says little about a request
 STOP_PATIENCE = 2.0  # seconds for requests in flight when the worker has to stop …
@@ -297,8 +297,8 @@ class GpuWorker:
             except AdapterKilledEngine as error:
                 self._blame(error)
             else:
-                log.info("%s: %s: %s", self.slot.key, model, ROOM)
-                self._park(Park.STOP, ROOM)
+                log.info("%s: %s: %s", self.slot.key, model, ANEW)
+                self._park(Park.STOP, ANEW)
             if not self._start(Model.objects.get(pk=model.pk)):
                 return False
 

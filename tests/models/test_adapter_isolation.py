@@ -153,6 +153,20 @@ def test_room_that_the_engine_cannot_give_is_the_adapter_s_fault(
     assert not EngineDeath.objects.exists()
 
 
+def test_an_engine_that_an_adapter_has_spoilt_is_replaced(
+    gpu: GpuWorker, kind: FakeKind, model: Model, ride: Ride
+) -> None:
+    """NaN in its KV cache gets into answers of others."""
+    ride("good")
+    spoilt = serve(gpu, kind, model)
+    bad = ride("bad", behaves="overflow", on_trial=True)
+    engine = serve(gpu, kind, model)
+    assert engine is not spoilt
+    assert engine.served == {model.name, "good"}
+    assert problem(bad) == "Its numbers overflow: its answer to a first prompt is NaN or infinite."
+    assert not EngineDeath.objects.exists()
+
+
 def test_only_the_guilty_install_ends(gpu: GpuWorker, kind: FakeKind, model: Model, ride: Ride) -> None:
     jobs.register("boot", BootKind())
     bad, innocent = ride("bad", behaves="die", on_trial=True), ride("innocent", on_trial=True)

@@ -1,6 +1,5 @@
 """A whole folder of a model or adapter, looked at before any engine sees it."""
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from apps.models.admission import weights
-from apps.models.admission.adapter import check_base, read_adapter_config
+from apps.models.admission.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from apps.models.admission.adapter import check_base, check_weights, read_adapter_config
 from apps.models.admission.chat_template import judge_templates
 from apps.models.admission.documents import check_config, check_document, read_json
 from apps.models.admission.files import NO_TOKENIZER, has_tokenizer, is_dangerous, missing_weights
@@ -20,6 +20,7 @@ from apps.models.admission.refusal import Refusal, Refused, refuse_pointer
 from apps.models.admission.safetensors import Tensor, read_tensors
 
 OTHER_LAYOUT = "It is in a layout that is not loaded here: look for a version with model.safetensors."
+ADAPTER_CONFIG = "adapter_config.json"
 SENTENCEPIECE = b"\x0a"  # how a tokenizer.model begins
 
 
@@ -40,7 +41,8 @@ def inspect_folder(folder: Path, base: Path | None = None) -> list[Refusal]:
     for path in files:
         refusals += _judge(folder, path, partial(_check_file, path, tensors))
     refusals += _judge_whole(folder, files, tensors, base)
-    return sorted(refusals + _judge_templates(folder, files), key=lambda refusal: refusal.file)
+    found = {*refusals, *_judge_templates(folder, files)}
+    return sorted(found, key=lambda refusal: (refusal.file, refusal.reason))
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -91,9 +93,9 @@ def _judge_whole(
     names = {_name(path, folder) for path in files}
     if not any("/" not in _name(path, folder) for path in tensors):
         return [] if any(name.endswith(".safetensors") for name in names) else [Refusal("", "It holds no safetensors.")]
-    adapter, config = folder / "adapter_config.json", folder / "config.json"
+    config = folder / "config.json"
     if weights.is_adapter(names):
-        return _judge(folder, adapter, partial(_check_adapter, adapter, tensors, base))
+        return _judge_adapter(folder, tensors, base)
     if config not in files:
         return [Refusal("config.json", "It is missing: give a folder in Hugging Face's layout.")]
     refusals = _judge(folder, config, partial(check_config, config))
@@ -164,13 +166,27 @@ def _judge_layers(
     return _judge(folder, config, lambda: check_layers(read_json(config), every))
 
 
-def _check_adapter(path: Path, tensors: dict[Path, list[Tensor]], base: Path | None) -> None:
+def _judge_adapter(folder: Path, tensors: dict[Path, list[Tensor]], base: Path | None) -> list[Refusal]:
+    """Its configuration, then its weights, then both with the base model's."""
+    config, path = folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS
+    if refusals := _judge(folder, config, partial(_read_adapter, config, tensors)):
+        return refusals
+    return _judge(folder, path, partial(_check_adapter, path, tensors[path], base))
+
+
+def _read_adapter(path: Path, tensors: dict[Path, list[Tensor]]) -> None:
     read_adapter_config(path)
-    weights = path.with_name("adapter_model.safetensors")
-    if weights not in tensors:
-        raise Refused("Its weights, adapter_model.safetensors, are missing.")
+    if path.with_name(ADAPTER_WEIGHTS) not in tensors:
+        raise Refused(f"Its weights, {ADAPTER_WEIGHTS}, are missing.")
+
+
+def _check_adapter(path: Path, tensors: list[Tensor], base: Path | None) -> None:
+    config = read_adapter_config(path.with_name(ADAPTER_CONFIG))
+    pairs = check_weights(path, tensors, config)
     if base:
-        check_base(tensors[weights], json.loads((base / "config.json").read_bytes()))
+        names = [entry.name for entry in base.iterdir() if entry.is_file()]
+        read = weights.files_read(names, read_index(base))
+        check_base(pairs, config, base, [tensor for name in read for tensor in read_tensors(base / name)])
 
 
 def _check_index(places: dict[str, str], tensors: dict[Path, list[Tensor]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from apps.models.admission.refusal import Refused, refuse_pointer
 
+PREFIX = struct.Struct("<Q")
 MAX_HEADER_BYTES = 100_000_000  # as in the reference implementation
 MAX_METADATA_BYTES = 1_000_000
 MAX_RANK = 16  # of a tensor
@@ -41,11 +42,11 @@ def read_tensors(path: Path) -> list[Tensor]:
     """The file's tensors, in the order of their bytes. Raises `Refused` unless they tile the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        prefix = file.read(8)
+        prefix = file.read(PREFIX.size)
         refuse_pointer(prefix)
         if len(prefix) < 8:
             raise Refused("It is too short to be a safetensors file.")
-        (length,) = struct.unpack("<Q", prefix)
+        (length,) = PREFIX.unpack(prefix)
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise Refused(f"Its header would have {length:,} bytes: it is no safetensors file, or it was cut off.")
         header = _parse(file.read(length))

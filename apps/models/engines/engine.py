@@ -17,7 +17,16 @@ from apps.models.engines.canary import Canary
 from apps.models.engines.causes import last_cause, without_paths
 from apps.models.engines.command import Adapter, EngineSpec, command, environment
 
-__all__ = ["Adapter", "AdapterRefused", "CanaryDiffers", "Engine", "EngineFailed", "EngineSpec", "FilesDamaged"]
+__all__ = [
+    "Adapter",
+    "AdapterOverflows",
+    "AdapterRefused",
+    "CanaryDiffers",
+    "Engine",
+    "EngineFailed",
+    "EngineSpec",
+    "FilesDamaged",
+]
 
 POLL_SECONDS = 0.25  # between looks at an engine that loads or drains
 HEALTH_SECONDS = 5.0
@@ -27,6 +36,7 @@ CANARY_SECONDS = 60.0
 FAILURE_LINES = 15  # of the log, in the message of a failure
 CAUSE_LINES = 200  # of the log, in which the cause is looked for: two processes print a traceback each
 SAID_CHARACTERS = 2_000  # of an engine's error
+NOT_FINITE = b"Out of range float values"  # what vLLM says where it cannot write a number down
 BROKEN_OFF = re.compile(r'finished_reason="(abort|error)"')  # of requests that were not answered
 
 CURES = (  # a phrase of vLLM's, or of Python's, and what to do
@@ -67,6 +77,10 @@ class FilesDamaged(EngineFailed):
 
 class AdapterRefused(Exception):
     """The engine did not take an adapter, or has none of that name. The message is the engine's."""
+
+
+class AdapterOverflows(AdapterRefused):
+    """Its numbers are not finite, and are in the engine's KV cache now, where other requests read them: stop it."""
 
 
 class CanaryDiffers(EngineFailed):
@@ -260,12 +274,14 @@ class Engine:
         """Raises AdapterRefused for an answer that is none, OSError."""
         route, body = canary.request(self.spec.runner)
         status, answer = self._request("POST", route, {"model": adapter.name, **body}, timeout=ADAPTER_SECONDS)
+        if NOT_FINITE in answer:
+            raise AdapterOverflows("Its numbers overflow: its answer to a first prompt is NaN or infinite.")
         if status != 200:
             raise AdapterRefused(f"It does not answer a first prompt: {_said(answer, adapter.path)}")
         self._own += 1
         first = canary.read(self.spec.runner, answer)
         if first is None or not first.is_finite:
-            raise AdapterRefused("It answers a first prompt with nothing of use: its numbers are not finite.")
+            raise AdapterOverflows("It answers a first prompt with nothing of use: its numbers are not finite.")
 
     def _requests_inside(self) -> int:
         """Raises OSError when the engine is gone."""

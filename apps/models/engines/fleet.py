@@ -23,7 +23,7 @@ from apps.models import costs, demand
 from apps.models.admission.intact import fault, known_lengths
 from apps.models.engines import adapters
 from apps.models.engines.adapters import Ranked, wanted_adapters
-from apps.models.engines.engine import Adapter, AdapterRefused, Engine, EngineFailed, FilesDamaged
+from apps.models.engines.engine import Adapter, AdapterOverflows, AdapterRefused, Engine, EngineFailed, FilesDamaged
 from apps.models.engines.spec import spec_for
 from apps.models.installs.manifest import NAME as MANIFEST
 from apps.models.models import Device, Model
@@ -108,17 +108,18 @@ class Fleet:
     def adapt(self, model: Model) -> bool:
         """Have the engine that is awake serve the model's adapters, and no others; those on trial answer once.
 
-        False: another engine must, with more room. Raises AdapterKilledEngine, with the dead engine still awake.
+        False: another engine must, which has more room or is not spoilt. Raises AdapterKilledEngine, with the dead
+        engine still awake.
         """
         engine, wanted = self._running(), wanted_adapters(model)
         self._unload(engine.adapters - {ranked.adapter for ranked in wanted})
         lacking = [ranked for ranked in wanted if not ranked.refused and ranked.adapter not in engine.adapters]
         if not all(_fits(ranked, engine) for ranked in lacking):
             return False
-        has_room = all(self._load(model, ranked) for ranked in lacking)
+        is_well = all(self._load(model, ranked) for ranked in lacking)
         if lacking:
             self.show(State.READY)
-        return has_room
+        return is_well
 
     def is_adapted(self) -> bool:
         """Whether the engine that is awake serves the adapters that it should."""
@@ -127,7 +128,7 @@ class Fleet:
         return {each.adapter for each in wanted_adapters(self.model) if not each.refused} == self._awake.adapters
 
     def _load(self, model: Model, ranked: Ranked) -> bool:
-        """Load an adapter, or note on its row why it is not served. False: the engine has no room left.
+        """Load an adapter, or note on its row why it is not served. False: the engine has no room left, or is spoilt.
 
         Raises AdapterKilledEngine.
         """
@@ -138,6 +139,7 @@ class Fleet:
             if FULL in str(error):
                 return False
             adapters.refuse(model, adapter, str(error))
+            return not isinstance(error, AdapterOverflows)
         except (HTTPException, OSError) as error:
             if engine.ends_within(ENDS_SECONDS):
                 raise AdapterKilledEngine(model, adapter, engine) from error

@@ -200,7 +200,10 @@ def _adapters() -> list[HostileRepo]:
         return HostileRepo(name, "adapter_config.json", reason, files, is_adapter=True)
 
     return [
-        bad("adapter-of-another-model", "96 wide, the base model's 64", tiny_adapter(width=96)),
+        HostileRepo(
+            "adapter-of-another-model", "adapter_model.safetensors", "96 wide, the base model's 64",
+            tiny_adapter(width=96), is_adapter=True,
+        ),
         bad("adapter-huge-rank", "rank r", tiny_adapter(r=10**9)),
         bad("adapter-rank-pattern", "rank r", tiny_adapter(rank_pattern={"q_proj": 10**9})),
         bad("adapter-code", "code of its own", tiny_adapter(auto_mapping={"parent_library": "os"})),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HIDDEN, LAYERS, RANK = 64, 2, 4
+HIDDEN, LAYERS, RANK, MAX_RANK = 64, 2, 4, 512
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,
@@ -22,6 +22,10 @@ TEMPLATE = (
 )
 TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
 WEIGHTS: dict[str, list[int]] = {"model.embed_tokens.weight": [32, HIDDEN], "lm_head.weight": [32, HIDDEN]}
+MORE_WEIGHTS = {
+    "model.norm.weight": [HIDDEN],
+    **{f"model.layers.{layer}.self_attn.q_proj.weight": [HIDDEN, HIDDEN] for layer in range(LAYERS)},
+}
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -63,7 +67,7 @@ def tiny_model(**changes: Any) -> dict[str, Any]:
         "config.json": CONFIG | changes,
         "tokenizer_config.json": TOKENIZER,
         "tokenizer.json": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0, "auto_map": 1}, "merges": []}},
-        "model.safetensors": safetensors(entries(WEIGHTS)),
+        "model.safetensors": safetensors(entries(WEIGHTS | MORE_WEIGHTS)),
         "README.md": "# Tiny",
     }
 
@@ -71,8 +75,9 @@ def tiny_model(**changes: Any) -> dict[str, Any]:
 def tiny_adapter(width: int = HIDDEN, **changes: Any) -> dict[str, Any]:
     """The files of a LoRA adapter for the tiny model."""
     name = "base_model.model.model.layers.1.self_attn.q_proj.lora_{}.weight"
-    shapes = {name.format("A"): [RANK, width], name.format("B"): [width, RANK]}
+    rank = changes.get("r", RANK) if 0 < changes.get("r", RANK) <= MAX_RANK else RANK
+    shapes = {name.format("A"): [rank, width], name.format("B"): [width, rank]}
     return {
         "adapter_config.json": ADAPTER | changes,
-        "adapter_model.safetensors": safetensors(entries(shapes)),
+        "adapter_model.safetensors": safetensors(entries(shapes)).replace(b"\0\0" * 8, b"\x80\x3c" * 8),
     }

@@ -18,6 +18,7 @@ import msgspec
 from apps.training import checkpoints
 from apps.training.spec import Ended, Evaluated, Failed, News, Saved, Started, Stepped, TrainingSpec, encode
 
+RANK, WIDTH = 8, 64  # of the adapter; the width is the tiny model's
 STOP: list[int] = []
 
 
@@ -59,12 +60,15 @@ def train(spec: TrainingSpec, does: dict[str, Any]) -> None:
 
 
 def save_checkpoint(folder: Path, step: int) -> None:
-    """An adapter in PEFT's layout whose one number is its step."""
+    """An adapter in PEFT's layout for the tests' tiny model, whose numbers are thousandths of its step."""
     folder.mkdir(exist_ok=True)
-    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    header = json.dumps({"step": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    weights = struct.pack("<Q", len(header)) + header + struct.pack("<f", step)
+    name, half = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight", RANK * WIDTH * 4
+    shapes = {"A": ([RANK, WIDTH], [0, half]), "B": ([WIDTH, RANK], [half, 2 * half])}
+    tensors = {name.format(side): {"dtype": "F32", "shape": s, "data_offsets": o} for side, (s, o) in shapes.items()}
+    header = json.dumps(tensors).encode()
+    weights = struct.pack("<Q", len(header)) + header + struct.pack("<f", step / 1000) * (2 * RANK * WIDTH)
     (folder / "adapter_model.safetensors").write_bytes(weights)
     sealed = checkpoints.seal(folder, step=step, metrics={})
     tell(Saved(step=step, folder=str(folder), digest=sealed.digest, bytes=sealed.bytes))

@@ -132,14 +132,19 @@ class Server:
             self.calls.write(message.replace("\n", " ") + "\n")
         if self.priorities:
             self.priorities.write(f"{body.get('priority', 0)}\n")
-        if NEEDS[path] not in body:
-            return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}"), 0
-        if (name := body.get("model")) not in self.names:
-            return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model"), 0
-        self.loras.asked(name)
+        if trouble := self.trouble(path, body):
+            return trouble, 0
         self.answered += 1
         marker = MARKER.search(message) if "!" in message else None
         return self.marked(marker, path, body, message) if marker else (self.plain(path, body, message), LATENCY)
+
+    def trouble(self, path: bytes, body: dict[str, Any]) -> tuple[int, bytes] | None:
+        """Why it is not answered."""
+        if NEEDS[path] not in body:
+            return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}")
+        if (name := body.get("model")) not in self.names:
+            return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
+        return self.loras.trouble(name)
 
     def plain(self, path: bytes, body: dict[str, Any], message: str) -> Answer:
         message = self.sleep.seen(body, message)

@@ -1,7 +1,7 @@
 """Adapters of the fake engine: loaded as vLLM loads them, refused in its words.
 
 A file `fake-engine.txt` in the adapter's folder makes it behave worse: `die` (the engine, while it loads it),
-`die-later` (when it answers for it), `refuse`.
+`die-later` (when it answers for it), `refuse`, `overflow` (numbers that no JSON holds).
 """
 
 import argparse
@@ -56,11 +56,15 @@ class Loras:
         del self.folders[name]
         return 200, f"Success: LoRA adapter '{name}' removed successfully.".encode()
 
-    def asked(self, name: str) -> None:
-        """A request for it is computed."""
-        if name in self.folders and self.marker(self.folders[name]) == "die-later":
+    def trouble(self, name: str) -> tuple[int, bytes] | None:
+        """What a request for it ends with, where that is no answer."""
+        how = self.marker(self.folders[name]) if name in self.folders else ""
+        if how == "die-later":
             print("RuntimeError: The fake engine dies of this adapter.", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "overflow":
+            return answers.error(400, "BadRequestError", "Out of range float values are not JSON compliant")
+        return None
 
     def marker(self, folder: Path) -> str:
         path = folder / MARKER
