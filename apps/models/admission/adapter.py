@@ -61,18 +61,19 @@ def _shape_of(widths: tuple[int, int] | None) -> Shape:
 
 def module_widths(base: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Of the modules of a layer that is built like Llama's: name -> (in, out)."""
-    hidden, heads = base.get("hidden_size"), base.get("num_attention_heads")
+    hidden: Any = base.get("hidden_size")
+    heads: Any = base.get("num_attention_heads")
     if not (_is_size(hidden) and _is_size(heads)):
         return {}
-    head = base.get("head_dim") or hidden // heads
-    groups = base.get("num_key_value_heads") or heads
+    head: Any = base.get("head_dim") or hidden // heads
+    groups: Any = base.get("num_key_value_heads") or heads
     if not (_is_size(head) and _is_size(groups)):
         return {}
     queries, keys = heads * head, groups * head
     widths = {
         "q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys), "o_proj": (queries, hidden),
     }  # fmt: skip
-    inner = base.get("intermediate_size")
+    inner: Any = base.get("intermediate_size")
     if _is_size(inner) and not any("expert" in key for key in base):
         widths |= {"gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden)}
     return widths
