@@ -9,6 +9,10 @@ from django.core.files.storage import FileSystemStorage, storages
 
 POSITIVE = (
     "FILE_MAX_BYTES",
+    "UPLOAD_MAX_BYTES",
+    "UPLOAD_PART_MAX_BYTES",
+    "UPLOAD_SECONDS",
+    "UPLOADS_PENDING",
     "BATCH_FILE_MAX_BYTES",
     "BATCH_MAX_REQUESTS",
     "BATCH_MAX_EMBEDDING_INPUTS",

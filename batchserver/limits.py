@@ -1,5 +1,6 @@
 """How large a request's body may be, and from whom: decided from its head, before a byte of the body is read."""
 
+import re
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 
@@ -14,6 +15,7 @@ from apps.core.api.errors import as_api_error
 from apps.models.gateway.exchange import ENDPOINTS
 
 FORM_BYTES = 64 * 1024  # of an upload's multipart form, beside its file
+PART = re.compile(r"/v1/uploads/[^/]+/parts")  # of a large upload
 BODY_BYTES = 1024**2  # of any other request
 
 sessions = import_module(settings.SESSION_ENGINE)
@@ -30,6 +32,9 @@ async def limit_of(scope: Scope) -> int:
         if path == "/v1/files":
             await database_sync_to_async(find_key)(header(scope, b"authorization"))
             return settings.FILE_MAX_BYTES + FORM_BYTES
+        if PART.fullmatch(path):
+            await database_sync_to_async(find_key)(header(scope, b"authorization"))
+            return settings.UPLOAD_PART_MAX_BYTES + FORM_BYTES
         if path.startswith("/admin/") and await database_sync_to_async(_logged_in)(header(scope, b"cookie")):
             return settings.FILE_MAX_BYTES + FORM_BYTES
     except Error as error:

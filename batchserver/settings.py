@@ -84,6 +84,10 @@ MODEL_STALL_SECONDS: int = env.int("MODEL_STALL_SECONDS", default=60)  # without
 
 # Limits of the OpenAI contract. Raise them as your hardware allows.
 FILE_MAX_BYTES: int = env.int("FILE_MAX_BYTES", default=512 * 1024**2)
+UPLOAD_MAX_BYTES: int = env.int("UPLOAD_MAX_BYTES", default=8 * 1024**3)  # of a file that comes in parts
+UPLOAD_PART_MAX_BYTES: int = env.int("UPLOAD_PART_MAX_BYTES", default=64 * 1024**2)
+UPLOAD_SECONDS: int = env.int("UPLOAD_SECONDS", default=3600)  # from its creation until it must be complete
+UPLOADS_PENDING: int = env.int("UPLOADS_PENDING", default=100)  # of a project at a time
 BATCH_FILE_MAX_BYTES: int = env.int("BATCH_FILE_MAX_BYTES", default=200 * 1024**2)
 BATCH_MAX_REQUESTS: int = env.int("BATCH_MAX_REQUESTS", default=50_000)
 BATCH_MAX_EMBEDDING_INPUTS: int = env.int("BATCH_MAX_EMBEDDING_INPUTS", default=50_000)

@@ -58,6 +58,67 @@ class File(models.Model):
         return self.uid
 
 
+def _upload_id() -> str:
+    return new_id("upload_")
+
+
+def _part_id() -> str:
+    return new_id("part_")
+
+
+class Upload(models.Model):
+    """A large file that comes in parts, any of which may be sent again: OpenAI's Upload. Once complete it is a `File`.
+
+    One that is pending when its time is over is as good as expired; the purge writes that down, and deletes its parts.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Parts can be added"
+        COMPLETED = "completed", "Its parts became a file"
+        CANCELLED = "cancelled", "Given up; its parts are gone"
+        EXPIRED = "expired", "It was not completed in time; its parts are gone"
+
+    uid = models.CharField(max_length=50, unique=True, default=_upload_id, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE)
+    filename = models.CharField(max_length=255)
+    purpose = models.CharField(max_length=20, choices=File.Purpose)
+    bytes = models.BigIntegerField()  # that its parts must have together
+    expires_after = models.PositiveIntegerField(null=True, blank=True)  # seconds, of the file from its creation
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    part_ids = models.JSONField(null=True, blank=True)  # of which the file was made, in order
+    file = models.OneToOneField(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="upload")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    objects = TenantQuerySet["Upload"].as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["expires_at"], condition=Q(status="pending"), name="upload_pending")]
+
+    def __str__(self) -> str:
+        return self.uid
+
+    def end(self, status: str, **values: Any) -> bool:
+        """Change the status of a pending one. False: it had ended, nothing changed."""
+        changed = Upload.objects.filter(pk=self.pk, status=Upload.Status.PENDING).update(status=status, **values)
+        self.refresh_from_db()
+        return bool(changed)
+
+
+class UploadPart(models.Model):
+    """Bytes in the storage that wait for the other parts."""
+
+    uid = models.CharField(max_length=50, unique=True, default=_part_id, editable=False)
+    upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="parts")
+    bytes = models.BigIntegerField()
+    content = models.FileField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.uid
+
+
 class BatchQuerySet(TenantQuerySet["Batch"]):
     def with_progress(self) -> Self:
         """Adds the shards' sums, so that a page of batches costs one query. Newest first where no order was given.

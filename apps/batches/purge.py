@@ -7,8 +7,9 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models.functions import Now
 
-from apps.batches.models import File
+from apps.batches.models import File, UploadPart
 from apps.batches.services import delete_file
+from apps.batches.uploads import expire_uploads
 from apps.core import leases
 
 AT_ONCE = 100
@@ -27,6 +28,11 @@ def purge_expired_files(_keeper: leases.Keeper) -> bool:
     return len(expired) == AT_ONCE
 
 
+def purge_uploads(_keeper: leases.Keeper) -> bool:
+    """Delete the parts of uploads that were not completed in time, a bounded number at once."""
+    return expire_uploads(AT_ONCE) == AT_ONCE
+
+
 def purge_orphans(_keeper: leases.Keeper) -> bool:
     """Delete old contents that no row names. Every few minutes is enough."""
     global _last_look  # noqa: PLW0603 - a pace, not a state: any worker may look at any time
@@ -34,9 +40,10 @@ def purge_orphans(_keeper: leases.Keeper) -> bool:
         return False
     _last_look = time.monotonic()
     for path in _old_contents(settings.FILES_DIR):
-        if not File.objects.filter(content=str(path.relative_to(settings.FILES_DIR))).exists():
+        content = str(path.relative_to(settings.FILES_DIR))
+        if not any(rows.filter(content=content).exists() for rows in (File.objects, UploadPart.objects)):
             path.unlink(missing_ok=True)
-            log.info("Removed %s, which no file row names", path)
+            log.info("Removed %s, which no row names", path)
     return False
 
 

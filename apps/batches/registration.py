@@ -2,7 +2,7 @@
 
 from apps.batches.finalize import finalize_next, notice_ended
 from apps.batches.progress import BatchTopic
-from apps.batches.purge import purge_expired_files, purge_orphans
+from apps.batches.purge import purge_expired_files, purge_orphans, purge_uploads
 from apps.batches.validate import validate_next
 from apps.batches.work import BatchKind, uses_of
 from apps.core import duties
@@ -17,5 +17,6 @@ def register() -> None:
     duties.register("notice ended batches", notice_ended)
     duties.register("finalize batches", finalize_next)
     duties.register("purge expired files", purge_expired_files)
+    duties.register("purge uploads", purge_uploads)
     duties.register("purge orphans", purge_orphans)
     progress.register("batch", BatchTopic())

@@ -40,23 +40,28 @@ def create_file(
 
     `upload` is an upload of a request or any open `django.core.files.File`. Raises `DomainError`.
     """
-    _check_upload(filename, purpose, upload.size, expires_after_seconds)
-    if expires_after_seconds is None and purpose == File.Purpose.BATCH:
-        expires_after_seconds = settings.BATCH_FILE_DAYS * 86_400
+    check_upload(filename, purpose, upload.size, expires_after_seconds, largest=settings.FILE_MAX_BYTES)
     file = File(project=project, filename=filename, purpose=purpose)
-    stored = _store(f"{project.uid}/{file.uid}", upload)
-    file.content, file.bytes, file.sha256 = stored.name, stored.bytes, stored.sha256
-    if expires_after_seconds is not None:
-        file.expires_at = Now() + timedelta(seconds=expires_after_seconds)
+    stored = store(f"{project.uid}/{file.uid}", upload)
     try:
         with transaction.atomic():
-            file.save()
-            announce(type="file.created", project=project, data={"id": file.uid})
+            save_file(file, stored, expires_after_seconds)
     except BaseException:
         storage.delete(stored.name)
         raise
     file.refresh_from_db()
     return file
+
+
+def save_file(file: File, stored: storage.Stored, expires_after_seconds: int | None) -> None:
+    """The row and the event of a file whose bytes are stored, in the caller's transaction."""
+    file.content, file.bytes, file.sha256 = stored.name, stored.bytes, stored.sha256
+    if expires_after_seconds is None and file.purpose == File.Purpose.BATCH:
+        expires_after_seconds = settings.BATCH_FILE_DAYS * 86_400
+    if expires_after_seconds is not None:
+        file.expires_at = Now() + timedelta(seconds=expires_after_seconds)
+    file.save()
+    announce(type="file.created", project=file.project, data={"id": file.uid})
 
 
 def delete_file(*, file: File) -> None:
@@ -187,24 +192,25 @@ def _bad_metadata(message: str) -> DomainError:
     return DomainError(message, param="metadata", code="invalid_value")
 
 
-def _check_upload(filename: str, purpose: str, size: int, expires_after: int | None) -> None:
+def check_upload(filename: str, purpose: str, size: int, expires_after: int | None, *, largest: int) -> None:
+    """Raises `DomainError` for what can be seen without the content; `size` and `largest` are in bytes."""
     if not filename or len(filename) > 255 or not filename.isprintable():
         raise DomainError("The file's name must have 1 to 255 printable characters.", param="file")
     if purpose not in UPLOAD_PURPOSES:
         message = f"purpose must be one of {', '.join(UPLOAD_PURPOSES)}."
         raise DomainError(message, param="purpose", code="invalid_value")
-    check_suffix(filename, purpose)
+    _check_suffix(filename, purpose)
     if not size:
         raise DomainError("The file is empty.", param="file", code="empty_file")
-    if size > settings.FILE_MAX_BYTES:
-        message = f"The file is larger than {settings.FILE_MAX_BYTES:,} bytes."
+    if size > largest:
+        message = f"The file is larger than {largest:,} bytes, which is the most for the purpose '{purpose}' here."
         raise DomainError(message, param="file", code="file_too_large")
     shortest, longest = EXPIRY_SECONDS
     if expires_after is not None and not shortest <= expires_after <= longest:
         raise DomainError(f"A file expires after {shortest} to {longest} seconds.", param="expires_after[seconds]")
 
 
-def check_suffix(filename: str, purpose: str) -> None:
+def _check_suffix(filename: str, purpose: str) -> None:
     """A name without a suffix is fine, as many clients send bytes; what is in the file is checked when it is used.
 
     Raises `DomainError`.
@@ -218,8 +224,8 @@ def check_suffix(filename: str, purpose: str) -> None:
         raise DomainError(message, param="file", code="invalid_file_format")
 
 
-def _store(name: str, upload: Upload[Any]) -> storage.Stored:
-    """An upload that was spooled to disk, its hash taken on the way, needs no second copy."""
+def store(name: str, upload: Upload[Any]) -> storage.Stored:
+    """Keep an upload. One that was spooled to disk, its hash taken on the way, needs no second copy."""
     sha256 = getattr(upload, "sha256", None)
     if sha256 is None:
         return storage.write(name, upload.chunks())

@@ -3,8 +3,10 @@
 A name exists with all its bytes or not at all: they are written beside, made durable, and renamed in the last step.
 """
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +54,19 @@ def adopt(name: str, draft: Path, *, size: int, sha256: str) -> Stored:
         else:
             name = default_storage.save(name, File(file))
     return Stored(name, size, sha256)
+
+
+def check_room(size: int) -> None:
+    """Raises `OSError` where a folder has no room for so many bytes now."""
+    if isinstance(default_storage, FileSystemStorage) and shutil.disk_usage(settings.FILES_DIR).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read(name: str) -> Iterator[bytes]:
+    """All of a file's bytes, a block at a time. Raises `FileNotFoundError`."""
+    with default_storage.open(name, "rb") as file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 def delete(name: str) -> None:

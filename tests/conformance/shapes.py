@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from openai.types import Batch, FileDeleted, FileObject, Model
+from openai.types import Batch, FileDeleted, FileObject, Model, Upload
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.uploads import UploadPart
 from pydantic import BaseModel
 
 OPTIONAL = {"Model.shutdown_date"}  # OpenAI leaves these out
 OBJECTS: dict[str, type[BaseModel]] = {
     "batch": Batch,
     "file": FileObject,
+    "upload": Upload,
+    "upload.part": UploadPart,
     "model": Model,
     "fine_tuning.job": FineTuningJob,
     "fine_tuning.job.event": FineTuningJobEvent,
@@ -32,6 +35,7 @@ ERROR_TYPES = {
     502: "server_error",
     503: "server_error",
     504: "server_error",
+    507: "server_error",
 }
 OURS = {  # held against our schema, by the fuzzer
     "model.install", "benchmark", "dataset", "run", "export", "judge", "deployment", "deployment.evaluation",

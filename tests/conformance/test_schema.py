@@ -24,6 +24,8 @@ EXAMPLES = 70  # for each operation, in each of two phases
 USED = {
     "path.batch_id": "batches",
     "path.file_id": "files",
+    "path.upload_id": "uploads",
+    "body.mime_type": "types",
     "path.name": "models",
     "path.install_id": "installs",
     "path.benchmark_id": "benchmarks",
@@ -53,6 +55,11 @@ def install(site: Site, name: str) -> str:
     return str(answer.json()["id"])
 
 
+def upload(site: Site) -> str:
+    uploads = site.client().uploads
+    return uploads.create(bytes=10_000, filename="a", mime_type="text/plain", purpose="user_data").id
+
+
 def benchmark(site: Site) -> str:
     answer = site.http().post("/models/benchmarks", json={"model": CHAT_MODEL, "concurrencies": [1]})
     return str(answer.json()["id"])
@@ -63,6 +70,8 @@ def known(site: Site) -> dict[str, Sequence[str]]:
     return {
         "batches": batches,
         "files": [site.upload(chats("one")).id for _ in range(40)],  # some will be deleted
+        "uploads": [upload(site) for _ in range(20)],  # some will be completed or cancelled
+        "types": ["text/jsonl", "application/jsonl"],
         "models": [CHAT_MODEL, *(own_model(site, f"own-{number}") for number in range(40))],
         "installs": [install(site, f"fuzz-{number}") for number in range(5)],
         "benchmarks": [benchmark(site) for _ in range(5)],

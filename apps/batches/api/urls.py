@@ -11,8 +11,13 @@ from apps.batches.api.batches import (
 )
 from apps.batches.api.events import BatchEventsView
 from apps.batches.api.files import FileContentView, FilesView, FileView
+from apps.batches.api.uploads import CancelUploadView, CompleteUploadView, PartsView, UploadsView
 
 urlpatterns = [
+    path("uploads", UploadsView.as_view()),
+    path("uploads/<uid:upload_id>/parts", PartsView.as_view()),
+    path("uploads/<uid:upload_id>/complete", CompleteUploadView.as_view()),
+    path("uploads/<uid:upload_id>/cancel", CancelUploadView.as_view()),
     path("files", FilesView.as_view()),
     path("files/<uid:file_id>", FileView.as_view()),
     path("files/<uid:file_id>/content", FileContentView.as_view()),

@@ -13,6 +13,7 @@ from django.http.multipartparser import MultiPartParserError
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser, DataAndFiles
 
+MAX_NAME = 255  # characters
 UNNAMED = "upload"  # what OpenAI's SDK calls bytes without a name
 
 
@@ -66,6 +67,13 @@ class HashingUploadHandler(TemporaryFileUploadHandler):
     def upload_interrupted(self) -> None:
         super().upload_interrupted()
         raise MultiPartParserError("the upload ended before its closing boundary. Nothing was kept, send it again.")
+
+
+def plain_name(name: str) -> str:
+    """What may be kept of a name that a client gives a file: no folders, nothing that cannot be printed."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(filter(str.isprintable, last))[:MAX_NAME]
+    return UNNAMED if printable in ("", ".", "..") else printable
 
 
 class _FormParser(DjangoMultiPartParser):

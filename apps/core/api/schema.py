@@ -18,6 +18,7 @@ MEANINGS = {
     429: "The key is at a limit of its own; `Retry-After` says for how long.",
     502: "The model's engine died while it worked on the request.",
     503: "The model could not be loaded in time, or its engines break; `Retry-After` says when to ask again.",
+    507: "The server has no space left for files.",
     504: "The model's engine took too long.",
 }
 
