@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from apps.core.ids import new_id
+from apps.models.blanks import with_warning
 from apps.models.dialect import translated
 from apps.models.tokens import Tokens, tokens_of
 
@@ -115,8 +116,7 @@ def _is_trouble(outcome: Outcome) -> bool:
 
 
 def _outcome(line: Line, status: int, raw: bytes, attempt: int, latency_ms: int) -> Outcome:
-    if status >= 400:
-        raw = translated(status, raw)
+    raw = translated(status, raw) if status >= 400 else with_warning(raw)
     try:
         tokens = tokens_of(raw) or Tokens()
         body = (msgspec.json.format(raw, indent=-1) if b"\n" in raw else raw).decode()

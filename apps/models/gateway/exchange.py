@@ -12,6 +12,7 @@ from yarl import URL
 
 from apps.core.api.errors import ApiError
 from apps.models import dialect, sampling
+from apps.models.blanks import with_warning
 from apps.models.gateway import refusals
 from apps.models.gateway.callers import Caller
 from apps.models.gateway.crowd import Crowds
@@ -204,7 +205,7 @@ async def _begin(request: Request, response: aiohttp.ClientResponse) -> Answer:
             return Answer(
                 response.status, "application/json", dialect.translated(response.status, said), headers=headers
             )
-        return Answer(response.status, content_type, said, headers=headers)
+        return Answer(response.status, content_type, with_warning(said), headers=headers)
     events = Events(hide_usage=request.hides_usage)
     first = b""
     while not first and (chunk := await response.content.readany()):
