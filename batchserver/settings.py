@@ -80,6 +80,8 @@ TRAINING_DISK_RESERVE_BYTES: int = env.int("TRAINING_DISK_RESERVE_BYTES", defaul
 HF_ENDPOINT: str = env.str("HF_ENDPOINT", default="https://huggingface.co")
 MODEL_MAX_BYTES: int = env.int("MODEL_MAX_BYTES", default=500 * 1024**3)
 MODEL_DISK_RESERVE_BYTES: int = env.int("MODEL_DISK_RESERVE_BYTES", default=2 * 1024**3)  # stays free after a download
+# Fewer bytes a second than this, for MODEL_STALL_SECONDS, are a stall too.
+MODEL_MIN_BYTES_PER_SECOND: int = env.int("MODEL_MIN_BYTES_PER_SECOND", default=10_000)
 MODEL_STALL_SECONDS: int = env.int("MODEL_STALL_SECONDS", default=60)  # without a byte, until a new process goes on
 
 # Limits of the OpenAI contract. Raise them as your hardware allows.

@@ -45,7 +45,7 @@ def admit(folder: Path, order: Order) -> str:
 
     Raises Failed where it is not what the hub announced, NotAdmitted where something speaks against it.
     """
-    tell("progress", step="checking", bytes=0)
+    tell("progress", step="checking", bytes=0, note="", total=manifest.length(folder))
     digest = manifest.write(folder, order.key, _Reading())
     _compare(folder, order.files)
     if refusals := inspect_folder(folder, Path(order.base) if order.base else None):
@@ -56,7 +56,7 @@ def admit(folder: Path, order: Order) -> str:
 
 def verify(folder: Path, order: Order) -> None:
     """Its manifest says that it was admitted. Raises Failed."""
-    tell("progress", step="checking", bytes=0)
+    tell("progress", step="checking", bytes=0, note="", total=manifest.length(folder))
     try:
         manifest.verify(folder, order.key, _Reading())
     except manifest.Changed as error:

@@ -23,8 +23,10 @@ from apps.models.installs.checking import NotAdmitted, admit, describe, read_con
 from apps.models.installs.errand import TELL_SECONDS, Failed, File, Order, Refused, tell
 from apps.models.installs.hub import Away, Hub
 from apps.models.installs.sources import INCOMING, lock_file
+from apps.models.installs.transfer import TooMuch
 
 AT_ONCE = 4  # files
+QUIET_SECONDS = 4.0  # without a byte, after which people are told so
 MAX_REFUSALS = 50  # that are told
 MAX_REASON = 500  # characters
 
@@ -83,7 +85,7 @@ def _alone(folder: Path, order: Order) -> Iterator[None]:
     lock = os.open(lock_file(folder), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         while not _locked(lock):
-            tell("progress", bytes=_on_disk(folder.with_name(folder.name + INCOMING), order.files))
+            tell("progress", waits=True, bytes=_on_disk(folder.with_name(folder.name + INCOMING), order.files))
             time.sleep(TELL_SECONDS)
         yield
     finally:
@@ -99,15 +101,18 @@ def _locked(lock: int) -> bool:
 
 def _download(incoming: Path, order: Order) -> None:
     """Every file, several at once. After an error the others go on until the process ends, which is soon."""
-    hub, told = Hub(order.endpoint, order.token), -1
+    hub, told, came = Hub(order.endpoint, order.token), -1, time.monotonic()
     pool = ThreadPoolExecutor(AT_ONCE)
     waiting = {pool.submit(_bring, hub, order, file, incoming / file.path) for file in order.files}
     while waiting:
         ended, waiting = wait(waiting, TELL_SECONDS, FIRST_COMPLETED)
         for future in ended:
             future.result()
-        if (there := _on_disk(incoming, order.files)) != told:  # else the silence shows that nothing comes
-            tell("progress", bytes=(told := there))
+        if (there := _on_disk(incoming, order.files)) != told:
+            came = time.monotonic()
+            tell("progress", bytes=(told := there), note="")
+        elif (silent := time.monotonic() - came) > QUIET_SECONDS:
+            tell("progress", bytes=told, note=f"The hub has sent nothing for {silent:.0f} s.")
 
 
 def _bring(hub: Hub, order: Order, file: File, path: Path) -> None:
@@ -116,12 +121,11 @@ def _bring(hub: Hub, order: Order, file: File, path: Path) -> None:
         path.unlink()
     try:
         hub.download(order.repo, order.revision, file, path)
-    finally:
-        if _length(path) > file.bytes:
-            path.unlink()
-            raise Failed(
-                f"The hub sent more of {file.path} than the {file.bytes:,} bytes that it announced: try again."
-            )
+    except TooMuch as error:
+        path.unlink()
+        raise Failed(
+            f"The hub sent more of {file.path} than the {file.bytes:,} bytes that it announced: try again."
+        ) from error
 
 
 def _on_disk(folder: Path, files: tuple[File, ...]) -> int:
@@ -143,7 +147,7 @@ def main() -> None:
     except Refused as error:
         tell("refused", message=str(error))
     except Away as error:
-        tell("interrupted", message=str(error))
+        tell("interrupted", message=str(error), wait=error.wait)
     except Failed as error:
         tell("failed", message=str(error))
     except OSError as error:

@@ -3,9 +3,12 @@
 Django-free, since the child reads its order with this module too.
 """
 
+import math
 import os
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +19,11 @@ from apps.core.errors import Stopped
 from apps.core.process import ManagedProcess
 
 TICK = 0.25  # seconds between two looks at the child
+START_SECONDS = 20.0  # for which a child may say nothing before it says anything: its start is no silence of the hub
 STOP_SECONDS = 2.0
 PAUSES = (0, 2, 10, 30, 60)  # seconds before the first, second … new try in a row that brought nothing
+MOST_TRIES = 100  # children for one order, whatever they bring
+MOST_WAITED_SECONDS = 3600.0  # for a hub that asks to be left alone, in all
 TELL_SECONDS = 0.4  # between two lines of progress
 READ_SECONDS = 10  # of a connection without a byte: the child itself then asks again
 
@@ -75,8 +81,9 @@ class Failed(Exception):
 
 
 News = dict[str, Any]
-"""A line of the child: `event` is "progress" (with `bytes` or `step`), "item", or how it ended: "done", "refused",
-"failed" or "interrupted". Lines are short; what is long comes as items, and the end gets their list."""
+"""A line of the child: `event` is "progress" (with `bytes`, `step` and `total`, or a `note` for people; `waits` while
+another process fetches), "item", or how it ended: "done", "refused", "failed" or "interrupted" (with `wait`). Lines are
+short; what is long comes as items, and the end gets their list."""
 
 
 def tell(event: str, **values: Any) -> None:
@@ -86,18 +93,26 @@ def tell(event: str, **values: Any) -> None:
 
 
 def run(
-    order: Order, *, cwd: Path, stall: float, on_news: Callable[[News], None], go_on: Callable[[], bool], tries: int = 5
+    order: Order,
+    *,
+    cwd: Path,
+    stall: float,
+    on_news: Callable[[News], None],
+    go_on: Callable[[], bool],
+    tries: int = 5,
+    floor: float = 0,
 ) -> News:
     """Have the order carried out; blocks. Returns the child's last news.
 
-    A child that dies, loses the hub, or says nothing for `stall` seconds is followed by another, which goes on where it
-    was; after `tries` in a row that brought nothing, it fails. Raises Refused, Failed; Stopped once `go_on()` is false.
+    A child that dies, loses the hub, brings nothing for `stall` seconds, or less than `floor` bytes a second in that
+    time, is followed by another, which goes on where it was; after `tries` in a row that brought no more than that,
+    and after MOST_TRIES in all, it fails. A hub that asks to wait is waited for, and does not use up a try. Each wait
+    is told by `on_news`, as a `note`. Raises Refused, Failed; Stopped once `go_on()` is false.
     """
-    fruitless, trouble = 0, ""
-    while fruitless < tries:
-        _rest(PAUSES[min(fruitless, len(PAUSES) - 1)], go_on)
-        child = _Child(order, cwd, on_news)
-        last = child.watch(stall, go_on)
+    fruitless, waited = 0, 0.0
+    for _ in range(MOST_TRIES):
+        child = _Child(order, cwd, on_news, stall=stall, floor=floor)
+        last = child.watch(go_on)
         match last.get("event"):
             case "done":
                 return last
@@ -105,27 +120,45 @@ def run(
                 raise Refused(last["message"], last["items"])
             case "failed":
                 raise Failed(last["message"])
-        fruitless = 0 if child.brought_something else fruitless + 1
-        trouble = last["message"]
+        trouble, wait = last["message"], last.get("wait")
+        fruitless = 0 if child.brought_enough else fruitless + (wait is None)
+        if fruitless >= tries:
+            break
+        if wait is None:
+            _pause(PAUSES[min(fruitless, len(PAUSES) - 1)], trouble, on_news, go_on)
+        elif (waited := waited + wait) <= MOST_WAITED_SECONDS:
+            _pause(wait, f"{trouble} It asks to wait.", on_news, go_on)
+        else:
+            raise Failed(f"{trouble} It asks to wait {_duration(wait)}: try again then. What is here is kept.")
     raise Failed(f"{trouble} What is here is kept: try again.")
 
 
-def _rest(seconds: float, go_on: Callable[[], bool]) -> None:
+def _pause(seconds: float, why: str, on_news: Callable[[News], None], go_on: Callable[[], bool]) -> None:
+    """Say what is waited for, for how long still, and wait."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
+        on_news({"event": "progress", "note": f"{why} It goes on in {_duration(left)}."})
         if not go_on():
             raise Stopped
-        time.sleep(TICK)
+        time.sleep(min(TICK, left))
+    on_news({"event": "progress", "note": ""})
+
+
+def _duration(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 120 else f"{math.ceil(seconds / 60)} min"
 
 
 class _Child:
     """One process, from its start to its end."""
 
-    def __init__(self, order: Order, cwd: Path, on_news: Callable[[News], None]) -> None:
-        self.brought_something = False
+    def __init__(self, order: Order, cwd: Path, on_news: Callable[[News], None], *, stall: float, floor: float) -> None:
         self._on_news = on_news
+        self._stall, self._floor = stall, floor
         self._bytes: int | None = None
-        self._heard = time.monotonic()
+        self._brought = 0
+        self._lock = threading.Lock()  # the reader's thread writes what follows
+        self._moved = time.monotonic() + START_SECONDS  # when something was heard that is no mere repetition
+        self._window: deque[tuple[float, int]] = deque()  # moments and bytes of a download, not older than `stall`
         self._last: News = {}
         self._items: list[Any] = []
         self._process = ManagedProcess(
@@ -133,15 +166,20 @@ class _Child:
             env=environment(os.environ), cwd=cwd, on_line=self._hear, stdin=msgspec.json.encode(order),
         )  # fmt: skip
 
-    def watch(self, stall: float, go_on: Callable[[], bool]) -> News:
+    @property
+    def brought_enough(self) -> bool:
+        """Whether it was worth while: a trickle is not, or it would be followed by trickles for ever."""
+        return self._brought > self._floor * self._stall
+
+    def watch(self, go_on: Callable[[], bool]) -> News:
         """Wait for its end, or make one."""
         self._process.start()
         try:
             while self._process.wait(TICK) is None:
                 if not go_on():
                     raise Stopped
-                if time.monotonic() - self._heard > stall:
-                    return {"event": "interrupted", "message": f"Nothing came for {stall:g} s."}
+                if trouble := self._trouble():
+                    return {"event": "interrupted", "message": trouble}
         finally:
             self._process.stop(STOP_SECONDS)
         if "event" in self._last and self._last["event"] not in ("progress", "item"):
@@ -149,21 +187,51 @@ class _Child:
         tail = " ".join(self._process.tail(3))[-500:]
         return {"event": "interrupted", "message": f"The process that downloads ended ({self._process.poll()}). {tail}"}
 
+    def _trouble(self) -> str:
+        with self._lock:
+            return self._pace(time.monotonic())
+
+    def _pace(self, now: float) -> str:
+        """Empty while enough comes."""
+        if now - self._moved > self._stall:
+            return f"Nothing came for {self._stall:g} s."
+        while len(self._window) > 1 and self._window[1][0] <= now - self._stall:
+            self._window.popleft()
+        if not self._window or now - self._window[0][0] < self._stall:
+            return ""
+        came = (self._bytes or 0) - self._window[0][1]
+        if came >= self._floor * self._stall:
+            return ""
+        return f"Only {came:,} bytes came in {self._stall:g} s, fewer than MODEL_MIN_BYTES_PER_SECOND asks for."
+
     def _hear(self, line: str) -> None:
         """In the reader's thread."""
         try:
             news = msgspec.json.decode(line, type=News)
         except msgspec.DecodeError:
             return  # a warning of a library; the tail keeps it
-        self._heard = time.monotonic()
         self._last = news
         if news.get("event") == "item":
             self._items.append(news["item"])
-        elif news.get("event") == "progress":
-            count = news.get("bytes", self._bytes)
-            self.brought_something |= self._bytes is not None and count != self._bytes
-            self._bytes = count
+        with self._lock:
+            self._measure(news)
+        if news.get("event") == "progress":
             self._on_news(news)
+
+    def _measure(self, news: News) -> None:
+        if news.get("event") != "progress":
+            self._moved = time.monotonic()
+            return
+        count = news.get("bytes", self._bytes)
+        if count != self._bytes or "step" in news or news.get("waits"):
+            self._moved = time.monotonic()
+        if "step" in news or news.get("waits"):
+            self._window.clear()  # what is read of a disk, and what another process fetches, has no floor
+        elif self._window or "note" in news:
+            self._window.append((time.monotonic(), count or 0))
+        if self._bytes is not None and count is not None and "step" not in news:
+            self._brought += max(count - self._bytes, 0)
+        self._bytes = count
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The hub, through huggingface_hub: what a repository holds and whether we may have it, and one file's bytes.
 
 Not in charge of: which files are wanted (`admission`), where they go and whether they are right (`download`).
-huggingface_hub's own `snapshot_download` begins every file anew after a kill, so its `http_get` is used, which goes on.
+huggingface_hub's own `snapshot_download` begins every file anew after a kill, so files come by `transfer`.
 """
 
 import io
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import msgspec
-from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
+from huggingface_hub import HfApi, ModelInfo, hf_hub_url
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -23,16 +23,17 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
 
 from apps.models.admission.folder import weight_map
 from apps.models.admission.refusal import Refused as NotAnIndex
 from apps.models.installs.errand import File, Refused
+from apps.models.installs.transfer import receive, retry_after
 
 INFO_SECONDS = 20.0
 MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_INDEX_BYTES = 64 * 1024**2
 MAX_VALUE_CHARACTERS = 4_000  # of a key of a configuration; what is longer says nothing about sizes
+ASKS_TO_WAIT = (429, 503)  # where Retry-After is obeyed
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 # An error of the library's, or a status, and what it means; a second sentence is for who gave a token.
@@ -63,13 +64,16 @@ SENTENCES: tuple[tuple[type[HfHubHTTPError] | int, str, str], ...] = (
 )
 OTHERWISE = "{hub} answers with status {status} for {repo}: check the name and HF_ENDPOINT."
 
-constants.DOWNLOAD_CHUNK_SIZE = cast(int, None)  # bytes are written as they come: what a kill costs was in no buffer
-
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 class Away(Exception):
     """The hub cannot be reached, or has no time: later it may."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+        """Seconds after which it wants to be asked again; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +115,23 @@ class Hub:
 
     def download(self, repo: str, commit: str, file: File, path: Path) -> None:
         """Add what the file at `path` lacks, from where it ends. Raises Refused, Away, OSError."""
-        with self._explained(repo, commit), path.open("ab", buffering=0) as target:
-            self._get(repo, commit, file, target, target.tell())
+        with self._explained(repo, commit), path.open("r+b" if path.exists() else "wb", buffering=0) as target:
+            target.seek(0, io.SEEK_END)
+            self._get(repo, commit, file, target)
 
     def _read(self, repo: str, commit: str, file: File, most: int) -> bytes:
         content = io.BytesIO()
         if file.bytes <= most:
             with self._explained(repo, commit):
-                self._get(repo, commit, file, content, 0)
+                self._get(repo, commit, file, content)
         return content.getvalue()
 
-    def _get(self, repo: str, commit: str, file: File, target: Any, have: int) -> None:
+    def _get(self, repo: str, commit: str, file: File, target: io.RawIOBase | io.BytesIO) -> None:
         headers = {"Accept-Encoding": "identity"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         url = hf_hub_url(repo, file.path, revision=commit, endpoint=self._endpoint)
-        http_get(url, target, resume_size=have, headers=headers, expected_size=file.bytes, displayed_filename=file.path)
+        receive(url, target, expected=file.bytes, headers=headers)
 
     @contextmanager
     def _explained(self, repo: str, revision: str) -> Iterator[None]:
@@ -148,7 +153,8 @@ class Hub:
     def _answered(self, repo: str, revision: str, error: HfHubHTTPError) -> Exception:
         status = error.response.status_code
         if status in TRANSIENT:
-            return Away(f"{self._endpoint} answers with status {status}.")
+            wait = retry_after(error.response.headers)
+            return Away(f"{self._endpoint} answers with status {status}.", wait if status in ASKS_TO_WAIT else None)
         known = (
             words
             for kind, *words in SENTENCES

@@ -23,7 +23,8 @@ from apps.models.installs.preflight import check_disk, find_base
 from apps.models.models import HubToken, Install, Model
 
 BEAT = 0.5  # seconds between two looks at the row, and two writes of progress
-LOOK_UP_TRIES = 3
+LOOK_UP_TRIES = 4
+FETCH_TRIES = 5
 
 Status = Install.Status
 
@@ -104,9 +105,9 @@ class Installation:
             if self._install.status != Status.CHECKING:
                 known = {"revision": found["commit"], "license": found["license"], "bytes_total": total}
                 self._advance(Status.DOWNLOADING, message="", **known)
-        return self._send(order) | {"folder": order.folder}
+        return self._send(order, tries=FETCH_TRIES) | {"folder": order.folder}
 
-    def _send(self, order: Order, tries: int = 5) -> News:
+    def _send(self, order: Order, tries: int) -> News:
         return errand.run(
             order,
             cwd=settings.BASE_DIR,
@@ -114,6 +115,7 @@ class Installation:
             on_news=self._hear,
             go_on=self._go_on,
             tries=tries,
+            floor=settings.MODEL_MIN_BYTES_PER_SECOND,
         )
 
     def _hear(self, news: News) -> None:
@@ -138,9 +140,11 @@ class Installation:
         if news == self._told:
             return
         if news.get("step") == "checking" and self._install.status != Status.CHECKING:
-            self._advance(Status.CHECKING, message="", bytes_done=0)
-        self._install.bytes_done = news.get("bytes", 0)
-        Install.objects.filter(pk=self._install.pk, status=self._install.status).update(bytes_done=news.get("bytes", 0))
+            self._advance(Status.CHECKING, message="", bytes_done=0, bytes_total=news.get("total", 0))
+        shown = {"bytes_done": news.get("bytes", 0)}
+        if "note" in news:
+            shown["message"] = news["note"]
+        Install.objects.filter(pk=self._install.pk, status=self._install.status).update(**shown)
         progress.hint("install", self._install.uid)
         self._told = news
 

@@ -31,6 +31,11 @@ def write(folder: Path, key: str, on_progress: Progress = lambda _bytes: None) -
     return hashlib.sha256(_canonical(files)).hexdigest()[:40]
 
 
+def length(folder: Path) -> int:
+    """Bytes of all files that a manifest takes down."""
+    return sum((folder / name).stat().st_size for name in _names(folder))
+
+
 def summary(folder: Path) -> tuple[str, int]:
     """The digest that `write` returned, and the bytes of all files; no file is looked at. Raises `Changed`."""
     try:

@@ -10,6 +10,8 @@ Serves the repositories ROOT/owner/name, and prints its port. What a repository'
     hold_at                  nothing more is sent once a file has come so far, until this changes
     drop_at                  the connection is closed there, once for each file
     status                   every answer has it
+    busy                     {"status", "retry_after", "times", "files"}: so many answers (of files only) have it
+    whole                    files are sent from their beginning, whatever part is asked for
     lies                     path -> bytes that are sent instead of the file's
 
 Datasets are ROOT/datasets/owner/name. They and models are made and filled through the API: any token may make one, and
@@ -35,6 +37,7 @@ from urllib.parse import unquote, urlsplit
 PIECE = 16 * 1024
 LFS_BYTES = 10_000
 TICK = 0.02
+DRIP_SECONDS = 0.1  # between two pieces of a slow answer, at most
 
 INFO = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 AUTH = re.compile(r"/api/models/([^/]+/[^/]+)/auth-check")
@@ -223,6 +226,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
         known = token in repo.behaviour.get("tokens", ())
         if not folder.is_dir() or (repo.behaviour.get("private") and not known):
             self.refuse(404 if token else 401, "RepoNotFound", "Repository not found")
+        elif busy := self.server.busy(name, repo.behaviour.get("busy"), downloads=downloads):
+            after = {"Retry-After": str(busy["retry_after"])} if "retry_after" in busy else {}
+            self.server.note({"repo": name, "path": "", "start": 0, "end": 0, "status": busy["status"]})
+            self.json(busy["status"], {"error": "Too many requests"}, after)
         elif status := repo.behaviour.get("status"):
             self.refuse(status, "", "Out of order")
         elif downloads and repo.behaviour.get("gated") and not known:
@@ -254,6 +261,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         lie = repo.behaviour.get("lies", {}).get(file)
         content = lie.encode() if lie is not None else repo.files[file].read_bytes()
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if repo.behaviour.get("whole"):
+            asked = None
         start = int(asked[1]) if asked else 0
         if start >= len(content) > 0:
             self.json(416, {}, {"Content-Range": f"bytes */{len(content)}"})
@@ -274,7 +283,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 if self.is_gone():
                     return
                 limits = [behaviour.get("hold_at"), self.server.drops.get((name, file), behaviour.get("drop_at"))]
-                end = min(at + PIECE, len(content), *(limit for limit in limits if limit is not None and limit >= at))
+                rate = behaviour.get("rate")
+                piece = min(PIECE, max(int(rate * DRIP_SECONDS), 1)) if rate else PIECE
+                end = min(at + piece, len(content), *(limit for limit in limits if limit is not None and limit >= at))
                 if end == at and end == behaviour.get("hold_at"):
                     self.wfile.flush()
                     time.sleep(TICK)
@@ -284,8 +295,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
                     self.close_connection = True
                     return
                 at += self.connection.send(content[at:end])
-                if rate := behaviour.get("rate"):
-                    time.sleep(PIECE / rate)
+                if rate:
+                    time.sleep(piece / rate)
         except OSError:
             self.close_connection = True
         finally:
@@ -321,7 +332,15 @@ class Hub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.root = root
         self.drops: dict[tuple[str, str], int] = {}
+        self.turned_away: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def busy(self, name: str, wanted: dict[str, Any] | None, *, downloads: bool) -> dict[str, Any] | None:
+        if not wanted or (wanted.get("files") and not downloads):
+            return None
+        with self._lock:
+            self.turned_away[name] = self.turned_away.get(name, 0) + 1
+            return wanted if self.turned_away[name] <= wanted["times"] else None
 
     def note(self, entry: dict[str, Any]) -> None:
         with self._lock, (self.root / "log.jsonl").open("a") as log:
