@@ -182,3 +182,17 @@ def test_a_real_model_comes_from_the_hub_and_answers(
     assert (new.status, new.message) == ("ready", "")
     assert new.model
     assert (new.model.license, new.model.ready, new.model.runner) == ("apache-2.0", True, "generate")
+
+
+def test_an_adapter_that_changes_nothing_is_refused(hub: RunningHub, control: ControlWorker, gpu: GpuWorker) -> None:
+    hub.add("acme/tiny", tiny_model())
+    hub.add("acme/lora", tiny_adapter() | {"fake-engine.txt": "nothing"})
+    booting(control)
+    gpu.step()
+    new = booting(control, "acme/lora")
+    gpu.step()
+    new.refresh_from_db()
+    assert new.status == "refused"
+    assert "exactly as its base model acme/tiny does" in new.message
+    assert settle_boots(control.keeper)
+    assert not Model.objects.filter(name="acme/lora").exists()

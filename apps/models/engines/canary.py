@@ -37,11 +37,11 @@ class Canary:
         return f"the canary's numbers are off by {max(abs(mine - its) for mine, its in pairs):.3g}."
 
 
-def request(runner: str) -> tuple[str, dict[str, Any]]:
+def request(runner: str, prompt: str = PROMPT) -> tuple[str, dict[str, Any]]:
     """The route and the body, the model's name apart."""
     if runner == "pooling":
-        return "/v1/embeddings", {"input": PROMPT}
-    return "/v1/completions", {"prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "logprobs": 0}
+        return "/v1/embeddings", {"input": prompt}
+    return "/v1/completions", {"prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "logprobs": 0}
 
 
 def read(runner: str, answer: bytes) -> Canary | None:

@@ -33,6 +33,8 @@ from apps.models.slots import Slot
 
 STOP_SECONDS = 8.0
 DRAIN_SECONDS = 10.0  # for answers to people that have begun
+TRIAL_DRAIN_SECONDS = 2.0  # the same, before an adapter is tried: longer ones go on meanwhile
+TRIAL = "An adapter is tried, while nobody else is answered."
 ENDS_SECONDS = 10.0  # for the process of an engine that does not answer
 FULL = "No free lora slots"  # what vLLM says when adapters that it refused have kept their places
 HEARSAY_SECONDS = 1.5  # for which a gateway may go on sending to an engine that drains
@@ -116,10 +118,17 @@ class Fleet:
         lacking = [ranked for ranked in wanted if not ranked.refused and ranked.adapter not in engine.adapters]
         if not all(_fits(ranked, engine) for ranked in lacking):
             return False
+        if not all(ranked.ready for ranked in lacking):
+            self._make_quiet(model, engine)
         is_well = all(self._load(model, ranked) for ranked in lacking)
         if lacking:
             self.show(State.READY)
         return is_well
+
+    def _make_quiet(self, model: Model, engine: Engine) -> None:
+        """A trial has a moment of its own: new requests wait at the gateway, and answers that have begun may end."""
+        self.show(State.DRAINING, TRIAL)
+        self._drain(engine, model, TRIAL_DRAIN_SECONDS)
 
     def is_adapted(self) -> bool:
         """Whether the engine that is awake serves the adapters that it should."""
@@ -253,14 +262,14 @@ class Fleet:
             return False
         return True
 
-    def _drain(self, engine: Engine, model: Model) -> None:
+    def _drain(self, engine: Engine, model: Model, seconds: float = DRAIN_SECONDS) -> None:
         """Where people use it, requests of those who have not heard yet are waited for too."""
         used = demand.last_used(model.pk)
         if used and timezone.now() - used < timedelta(seconds=DRAIN_SECONDS):
             time.sleep(HEARSAY_SECONDS)
         try:
-            if not engine.drain(DRAIN_SECONDS, self.must_stop):
-                log.warning("%s: answers of %s are cut short", self._slot.key, model)
+            if not engine.drain(seconds, self.must_stop):
+                log.warning("%s: answers of %s have not ended after %g s", self._slot.key, model, seconds)
         except (OSError, HTTPException) as error:
             log.warning("%s: the engine of %s cannot be asked what it does: %s", self._slot.key, model, error)
 

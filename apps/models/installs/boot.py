@@ -6,8 +6,9 @@ import contextlib
 import http.client
 import json
 import logging
-import math
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,9 +18,11 @@ from apps.events import progress
 from apps.events.services import announce
 from apps.models import claims
 from apps.models.engines import canary
+from apps.models.engines.canary import Canary
 from apps.models.engines.causes import last_cause
 from apps.models.engines.deaths import is_broken
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
+from apps.models.installs.comparison import changes_nothing
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Install, Model
 
@@ -33,6 +36,10 @@ NEVER_TRIED = "The model was deleted before its engine was tried."
 Status = Install.Status
 
 log = logging.getLogger(__name__)
+
+
+class Unanswered(Exception):
+    """A first prompt was not answered, or with nothing of use. The message says why."""
 
 
 class BootKind:
@@ -85,8 +92,19 @@ def _try(install: Install, host: EngineHost) -> bool:
     if problem := ask(host, install.model):
         fail(install, problem)
         return _lives_on(host, install)
-    succeed(install)
+    if install.model and install.model.base and (sentence := _changes_nothing(host, install.model, install.model.base)):
+        fail(install, sentence, Status.REFUSED)
+    else:
+        succeed(install)
     return True
+
+
+def _changes_nothing(host: EngineHost, adapter: Model, base: Model) -> str:
+    """A sentence; empty where it answers differently than its base, or is not answered any more."""
+    try:
+        return changes_nothing(partial(_answer, host, adapter.runner), adapter.name, base.name)
+    except Unanswered:
+        return ""
 
 
 def _give_up(pk: int, why: str) -> None:
@@ -97,23 +115,36 @@ def _give_up(pk: int, why: str) -> None:
 def ask(host: EngineHost, model: Model | None) -> str:
     """What is wrong with the model's first answer; empty when it wrote a token, or a vector of numbers."""
     assert model  # noqa: S101 (for mypy: the query found it by its model)
-    route, body = canary.request(model.runner)
+    try:
+        _send(host, model.name, model.runner, *canary.request(model.runner))
+    except Unanswered as error:
+        return str(error)
+    return ""
+
+
+def _answer(host: EngineHost, runner: str, name: str, prompt: str) -> Canary:
+    """Raises `Unanswered`."""
+    return _send(host, name, runner, *canary.request(runner, prompt))
+
+
+def _send(host: EngineHost, name: str, runner: str, route: str, body: dict[str, Any]) -> Canary:
     connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
     try:
         with contextlib.closing(connection):
-            payload = json.dumps({"model": model.name, **body})
+            payload = json.dumps({"model": name, **body})
             connection.request("POST", route, payload, {"Content-Type": "application/json"})
             response = connection.getresponse()
             status, answer = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         cause = last_cause(host.engine.tail(CAUSE_LINES), host.engine.spec.model) or repr(error)
-        return f"Its engine did not answer a first prompt: {cause}."
+        raise Unanswered(f"Its engine did not answer a first prompt: {cause}.") from error
+    said = answer.decode(errors="replace")[:2_000]
     if status != 200:
-        return f"Its engine refused a first prompt: {answer.decode(errors='replace')[:2_000]}"
-    song = canary.read(model.runner, answer)
-    if song is None or not (song.tokens or song.numbers) or not all(map(math.isfinite, song.numbers)):
-        return f"Its engine answered a first prompt with nothing of use: {answer.decode(errors='replace')[:2_000]}"
-    return ""
+        raise Unanswered(f"Its engine refused a first prompt: {said}")
+    found = canary.read(runner, answer)
+    if found is None or not found.is_finite:
+        raise Unanswered(f"Its engine answered a first prompt with nothing of use: {said}")
+    return found
 
 
 def succeed(install: Install) -> None:

@@ -15,6 +15,8 @@ VOICES = os.environ.get("FAKE_ENGINE_VOICES")
 PROMPT_OVERHEAD_TOKENS = 8  # of a chat template
 EMBEDDING = [0.5, -0.5, 0.5, -0.5]
 
+SHIFTS: dict[str, float] = {}  # by the name of an adapter: how its numbers differ from its base's
+
 _serial = itertools.count(1)
 
 
@@ -74,7 +76,8 @@ def chat(body: dict[str, Any], message: str) -> bytes:
 def completion(body: dict[str, Any], message: str) -> bytes:
     """A `text_completion`."""
     words, finish = said(body, message)
-    logprobs = None if body.get("logprobs") is None else {"tokens": words, "token_logprobs": [-0.25] * len(words)}
+    numbers = [-0.25 - SHIFTS.get(body["model"], 0.0)] * len(words)
+    logprobs = None if body.get("logprobs") is None else {"tokens": words, "token_logprobs": numbers}
     choice = {"index": 0, "text": " ".join(words), "logprobs": logprobs, "finish_reason": finish, "stop_reason": None}
     answer = {
         "id": f"cmpl-{next(_serial):016x}", "object": "text_completion", "created": int(time.time()),
@@ -108,9 +111,10 @@ def embedding(body: dict[str, Any], _message: str) -> bytes:
     """A list with one `embedding` for each input."""
     inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
     tokens = sum(len(str(item).split()) for item in inputs)
+    numbers = [number + SHIFTS.get(body["model"], 0.0) for number in EMBEDDING]
     answer = {
         "id": f"embd-{next(_serial):016x}", "object": "list", "created": int(time.time()), "model": body["model"],
-        "data": [{"index": index, "object": "embedding", "embedding": EMBEDDING} for index in range(len(inputs))],
+        "data": [{"index": index, "object": "embedding", "embedding": numbers} for index in range(len(inputs))],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
     }  # fmt: skip
     return json.dumps(answer).encode()

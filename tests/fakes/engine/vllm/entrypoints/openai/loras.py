@@ -1,7 +1,7 @@
 """Adapters of the fake engine: loaded as vLLM loads them, refused in its words.
 
 A file `fake-engine.txt` in the adapter's folder makes it behave worse: `die` (the engine, while it loads it),
-`die-later` (when it answers for it), `refuse`, `overflow` (numbers that no JSON holds).
+`die-later` (when it answers for it), `refuse`, `nothing` (to change), `overflow` (numbers that no JSON holds).
 """
 
 import argparse
@@ -48,6 +48,7 @@ class Loras:
         except (ValueError, TypeError, AttributeError) as problem:
             return answers.error(500, "InternalServerError", str(problem))
         self.folders[name] = folder
+        answers.SHIFTS[name] = 0.0 if how == "nothing" else 0.001
         return 200, f"Success: LoRA adapter '{name}' added successfully.".encode()
 
     def unload(self, name: str) -> tuple[int, bytes]:
