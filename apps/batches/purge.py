@@ -40,13 +40,27 @@ def purge_orphans(_keeper: leases.Keeper) -> bool:
         return False
     _last_look = time.monotonic()
     for path in _old_contents(settings.FILES_DIR):
-        content = str(path.relative_to(settings.FILES_DIR))
-        if not any(rows.filter(content=content).exists() for rows in (File.objects, UploadPart.objects)):
-            path.unlink(missing_ok=True)
-            log.info("Removed %s, which no row names", path)
+        try:
+            _remove_orphan(path)
+        except (OSError, UnicodeError) as error:  # it keeps no other from going
+            log.warning("%r stays, though no row names it: %s", path, error)
     return False
+
+
+def _remove_orphan(path: Path) -> None:
+    content = str(path.relative_to(settings.FILES_DIR))
+    if not any(rows.filter(content=content).exists() for rows in (File.objects, UploadPart.objects)):
+        path.unlink(missing_ok=True)
+        log.info("Removed %s, which no row names", path)
 
 
 def _old_contents(folder: Path) -> list[Path]:
     limit = time.time() - ORPHAN_AGE
-    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < limit]
+    return [path for path in folder.rglob("*") if path.is_file() and _changed_at(path) < limit]
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # somebody else removed it
+        return time.time()

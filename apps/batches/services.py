@@ -68,7 +68,7 @@ def delete_file(*, file: File) -> None:
     """Forget the file, and its bytes once that is committed. Batches made from it keep their lines."""
     with transaction.atomic():
         file.delete()
-        transaction.on_commit(lambda: storage.delete(str(file.content)))
+        transaction.on_commit(lambda: storage.delete(str(file.content)), robust=True)  # `purge_orphans` tries again
 
 
 def create_batch(

@@ -128,13 +128,9 @@ def _end(upload: Upload, status: str, **values: Any) -> bool:
     if ended:
         contents = list(upload.parts.values_list("content", flat=True))
         upload.parts.all().delete()
-        transaction.on_commit(partial(_delete_contents, contents))
+        for content in contents:  # one that cannot be removed keeps no other from going; `purge_orphans` tries again
+            transaction.on_commit(partial(storage.delete, content), robust=True)
     return ended
-
-
-def _delete_contents(contents: list[str]) -> None:
-    for content in contents:
-        storage.delete(content)
 
 
 def _seal(upload: Upload, file: File, stored: storage.Stored, part_ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from apps.models import claims
 from apps.models.installs.sources import COMMIT, INCOMING, BadSource, files_folder, lock_file, parse
 from apps.models.models import Benchmark, Engine, Install, Model
 
+STUCK_SECONDS = 600.0  # until a folder that could not be removed is tried again
 KEEP_FAILED = timedelta(days=7)  # what was fetched for an install that failed, for its next try
 
 log = logging.getLogger(__name__)
+
+_stuck: dict[Path, float] = {}  # what could not be removed -> monotonic time of its next turn in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,17 @@ def preview(model: Model) -> Preview:
 def remove_unused_files(_keeper: leases.Keeper) -> bool:
     """Delete one folder of fetched files that no model and no install needs. Whether there was one."""
     for folder in _fetched(settings.MODELS_DIR):
+        if _stuck.get(folder, 0.0) > time.monotonic():
+            continue
         with _locked(folder) as ours:
             if not ours or _needed(folder):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
-            log.info("Removed %s, which nothing needs", folder)
-            return True
+            if not folder.exists():
+                log.info("Removed %s, which nothing needs", folder)
+                return True
+            log.warning("%s cannot be removed, though nothing needs it: look at its permissions", folder)
+            _stuck[folder] = time.monotonic() + STUCK_SECONDS
     return False
 
 

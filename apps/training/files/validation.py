@@ -4,6 +4,7 @@ Killed at any moment, nothing of it counts; the next control worker starts over.
 """
 
 import errno
+import logging
 import time
 
 from django.conf import settings
@@ -27,6 +28,8 @@ NO_SPACE = "There is no space left for its prepared files: free some. It goes on
 
 Status = TrainingJob.Status
 
+log = logging.getLogger(__name__)
+
 _last_look = 0.0
 
 
@@ -45,7 +48,10 @@ def purge_prepared(_keeper: leases.Keeper) -> bool:
     folders = {folder.name: folder for folder in found}
     needed = TrainingJob.objects.filter(uid__in=folders, status__in=TrainingJob.OPEN).values_list("uid", flat=True)
     for uid in folders.keys() - set(needed):
-        remove_prepared(folders[uid])
+        try:
+            remove_prepared(folders[uid])
+        except OSError as error:  # it keeps no other from going
+            log.warning("%s: its prepared files stay: %s", uid, error)
     return False
 
 
