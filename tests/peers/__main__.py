@@ -5,6 +5,7 @@ Exit code 1: less than 95 % of a client's checks passed, or one failed that is n
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,24 +14,23 @@ from tempfile import TemporaryDirectory
 from tests.peers.catalogue import PEERS, Peer
 from tests.peers.environment import prepare
 from tests.peers.report import Outcome, good_enough, table
-from tests.peers.site import CHAT_MODEL, EMBEDDING_MODEL, PeerSite, open_site
+from tests.peers.site import CHAT_MODEL, EMBEDDING_MODEL, WEIGHTS, PeerSite, open_site
 from tests.stack.live import REPOSITORY
 
 DRIVERS = REPOSITORY / "tests/peers/drivers"
 ENVIRONMENTS = REPOSITORY / "var/peers"
-DRIVER_SECONDS = 900
 
 
 def main(arguments: list[str]) -> int:
     options = _options(arguments)
     chosen = [peer for peer in PEERS if not options.peer or peer.name in options.peer]
     if options.engine == "fake":
-        chosen = [peer for peer in chosen if not peer.real_engine]
+        chosen = [peer for peer in chosen if not peer.real_engine or peer.name in options.peer]
     ready = [(peer, Outcome(peer.name, exceptions=peer.exceptions)) for peer in chosen]
     with TemporaryDirectory(prefix="peers-") as folder, open_site(Path(folder) / "var", engine=options.engine) as site:
         for peer, outcome in ready:
             print(f"— {peer.name} —", flush=True)
-            _run(peer, outcome, site, Path(folder) / peer.name, update=options.update)
+            _run(peer, outcome, site, ENVIRONMENTS / "work" / peer.name, update=options.update)
     print("\n" + table(outcome for _, outcome in ready))
     return 0 if good_enough(outcome for _, outcome in ready) else 1
 
@@ -45,27 +45,29 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _run(peer: Peer, outcome: Outcome, site: PeerSite, folder: Path, *, update: bool) -> None:
     """Run the peer's driver; what it says goes into the outcome. A driver that ends early is a failure as well."""
-    folder.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
         command = [*prepare(peer, ENVIRONMENTS, again=update), str(DRIVERS / peer.driver)]
     except RuntimeError as error:
         outcome.failed["install"] = str(error)
         print(error)
         return
-    log = folder / "driver.log"
+    log = folder.parent / f"{peer.name}.log"
+    log.unlink(missing_ok=True)
     env = _environment(peer, site, folder)
     with (
-        log.open("w") as errors,
+        log.open("a", buffering=1) as errors,
         subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True) as driver,
     ):
         assert driver.stdout
         for line in driver.stdout:
             outcome.hear(line)
+            errors.write(line)
     print(f"  {len(outcome.passed)} of {outcome.total} checks passed", flush=True)
     if driver.returncode:
-        words = log.read_text()[-3000:]
-        print(words)
-        outcome.failed["driver"] = f"ended with code {driver.returncode}: {words.strip().splitlines()[-1:]}"
+        print(log.read_text()[-3000:])
+        outcome.failed["driver"] = f"ended with code {driver.returncode}, see {log}"
 
 
 def _environment(peer: Peer, site: PeerSite, folder: Path) -> dict[str, str]:
@@ -78,7 +80,9 @@ def _environment(peer: Peer, site: PeerSite, folder: Path) -> dict[str, str]:
         "OPENAI_API_KEY": site.key,
         "PEER_MODEL": CHAT_MODEL,
         "PEER_EMBEDDING_MODEL": EMBEDDING_MODEL,
-        "PEER_SECONDS": str(DRIVER_SECONDS),
+        "PEER_MODEL_PATH": str(WEIGHTS),
+        "PEER_ENGINE_SITE": str(next((REPOSITORY / "var/venv/engine").glob("lib/python*/site-packages"))),
+        "PEER_ENVIRONMENT": str(ENVIRONMENTS / peer.name),
         "PEER_NODE_MODULES": str(ENVIRONMENTS / peer.name / "npm/node_modules"),
     }
 

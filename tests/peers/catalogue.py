@@ -33,4 +33,41 @@ PEERS = (
         driver="openai_node.mjs",
     ),
     Peer(name="curl", driver="curl.py"),
+    Peer(
+        name="openai-batch",
+        packages=("openai-batch", "httpx"),
+        driver="openai_batch_client.py",
+        exceptions={
+            "made, submitted and downloaded in one go": "0.3.4 closes its file and reads it then; it sends nothing",
+        },
+    ),
+    Peer(
+        name="curator",
+        packages=("bespokelabs-curator",),
+        driver="curator_client.py",
+        exceptions={
+            "successful files are deleted": "0.1.31 reads `input_file_id` of its own object, which has none",
+        },
+    ),
+    Peer(name="inspect-ai", packages=("inspect-ai", "openai"), driver="inspect_client.py"),
+    Peer(
+        name="autobatcher",
+        packages=("autobatcher",),
+        driver="autobatcher_client.py",
+    ),
+    Peer(name="litellm", packages=("litellm",), driver="litellm_client.py"),
+    Peer(
+        name="ogx",
+        packages=("ogx-client",),
+        driver="ogx_batches.py",
+        exceptions={
+            "batch with its idempotency_key in the body": "its own field; Idempotency-Key is a header",
+        },
+    ),
+    Peer(
+        name="vllm-tests",
+        packages=("pytest", "pytest-asyncio", "jsonschema", "requests", "regex"),
+        driver="vllm_tests.py",
+        real_engine=True,
+    ),
 )

@@ -20,6 +20,8 @@ EMBEDDING_MODEL = os.environ["PEER_EMBEDDING_MODEL"]
 ENDED = ("completed", "failed", "expired", "cancelled")
 PATIENCE = 180.0  # seconds until a batch has ended
 
+_told = os.fdopen(os.dup(1), "w", buffering=1)  # clients that capture or redirect standard output do not get this
+
 _checks: dict[str, Callable[[], Any]] = {}
 
 
@@ -48,9 +50,13 @@ def run_checks() -> None:
                 asyncio.run(_finish(outcome))
         except BaseException as error:
             traceback.print_exc()
-            _tell(peer="check", check=name, ok=False, detail=f"{type(error).__name__}: {error}"[:2000])
+            tell_check(name, f"{type(error).__name__}: {error}")
         else:
-            _tell(peer="check", check=name, ok=True, detail="")
+            tell_check(name, None)
+
+
+def tell_check(name: str, problem: str | None) -> None:
+    _tell(peer="check", check=name, ok=problem is None, detail=(problem or "")[:2000])
 
 
 def tell_version(text: str) -> None:
@@ -92,4 +98,4 @@ async def _finish(awaitable: Any) -> None:
 
 
 def _tell(**facts: Any) -> None:
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts), file=_told)

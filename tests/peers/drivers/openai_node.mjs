@@ -178,7 +178,7 @@ Object.assign(checks, {
       assert.equal(error.code, "model_not_found");
       return true;
     });
-    await assert.rejects(chat({ temperature: 99 }), (error) => {
+    await assert.rejects(chat({ temperature: "hot" }), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError);
       assert.equal(error.type, "invalid_request_error");
       assert.equal(error.param, "temperature");

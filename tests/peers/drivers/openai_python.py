@@ -325,7 +325,7 @@ def errors() -> None:
     assert unknown.code == "model_not_found", unknown
     key = raises(openai.AuthenticationError, client.with_options(api_key="sk-bad").models.list)
     assert key.code == "invalid_api_key", key
-    wrong = raises(openai.BadRequestError, lambda: chat(temperature=99))
+    wrong = raises(openai.BadRequestError, lambda: chat(temperature="hot"))
     assert (wrong.type, wrong.param) == ("invalid_request_error", "temperature"), wrong.body
     raises(openai.NotFoundError, lambda: client.batches.retrieve("batch_nope"))
     raises(openai.BadRequestError, lambda: client.files.create(file=("a.txt", b"{}"), purpose="batch"))
