@@ -30,6 +30,7 @@ SENTENCES: tuple[tuple[str, str, str | None, str | None], ...] = (
 FLAG = re.compile(r"`?--[a-z][a-z0-9-]+")
 VALIDATION = re.compile(r"\d+ validation errors?:\n")
 ENTRY = re.compile(r"""'(type|loc|msg)': ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ")  # of a C++ library: when, and in which of its lines
 CONTEXT = re.compile(r"maximum context length|max_model_len|longer than the maximum model length", re.IGNORECASE)
 
 
@@ -51,7 +52,7 @@ def as_error(status: int, answer: bytes) -> ApiError:
         param = said.get("param") if isinstance(said.get("param"), str) else None
     else:
         message, param = said or UNKNOWN, None
-    text = message if isinstance(message, str) else json.dumps(message)
+    text = PLACE.sub("", message) if isinstance(message, str) else json.dumps(message)
     return _error(status, text[:LIMIT], param.removeprefix("body.") if param else None)
 
 

@@ -49,7 +49,7 @@ class Refused(ValueError):
     @property
     def of_envelope(self) -> bool:
         """Whether a batch cannot run at all with such a line, since nothing is known to ask."""
-        return self.code == "invalid_json" or self.field == "model" or not self.field
+        return self.code == "invalid_json" or self.field in (None, "model")
 
 
 class Checked(msgspec.Struct, frozen=True):

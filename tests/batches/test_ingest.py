@@ -91,6 +91,7 @@ def test_it_rejects_a_bad_line(line: dict[str, Any] | bytes, code: str, param: s
         ({"n": -1}, "invalid_request", "n"),
         ({"max_tokns": 5}, "unknown_parameter", "max_tokns"),
         ({"extra_body": {"top_k": 5}}, "unknown_parameter", "extra_body"),
+        ({"": 5}, "unknown_parameter", ""),
         ({"priority": 5}, "invalid_request", "priority"),
     ],
 )

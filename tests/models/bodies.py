@@ -160,5 +160,5 @@ def bodies() -> Iterator[tuple[str, Body]]:
         for name, shape in catalog.rules(endpoint).table.items():
             if name in LEFT_ALONE or name in base or not shape.get("type"):
                 continue
-            for value in ODD[shape["type"][0]][:: 1 if endpoint == CHAT else 3]:
+            for value in ODD[shape["type"][0]][:: 2 if endpoint == CHAT else 4]:
                 yield endpoint, base | {name: value}

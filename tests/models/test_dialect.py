@@ -69,6 +69,7 @@ def test_it_works() -> None:
             None,
             ("At most 1 image(s) may be provided in one prompt. The engine", None, None),
         ),
+        ("No grammar: [03:56:02] <path>:83: The parenthesis is not closed.", None, ("No grammar: The par", None, None)),
         ("Requests need --some-flag, or else.", None, ("The engine of this model is not set up", None, None)),
     ],
 )  # fmt: skip

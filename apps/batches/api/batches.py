@@ -49,8 +49,8 @@ class BatchesView(ProjectView):
         responses=responses(BatchSerializer, 400, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        """An input file that does not exist in the key's project is a bad parameter (400, `input_file_id`); whatever
-        is wrong inside the file is found later and ends the batch as `failed`.
+        """An input file that does not exist in the key's project is a bad parameter (400, `input_file_id`); what makes
+        no line of a line inside the file is found later and ends the batch as `failed`; a bad body is its line's error.
         """
         form = NewBatchSerializer(data=request.data)
         form.is_valid(raise_exception=True)
