@@ -113,9 +113,9 @@ def test_it_survives_a_lost_answer(site: Site, headers: dict[str, str]) -> None:
     with openai.OpenAI(base_url=site.url, api_key=site.keys["owner"], http_client=http, max_retries=2) as client:
         file = client.files.create(file=jsonl(chats("!slow:600")), purpose="batch", extra_headers=headers)
         batch = create(client, file.id, headers)
+        after = site.belongings()
         client.batches.cancel(batch)
     assert sorted(transport.sent) == sorted(2 * ["/v1/files", "/v1/batches", f"/v1/batches/{batch}/cancel"])
-    after = site.belongings()
     assert (after[0], after[1]) == (before[0] + 1, before[1] + 1)
 
 
