@@ -13,6 +13,7 @@ from apps.accounts.tenancy import TenantQuerySet
 from apps.core.ids import new_id
 from apps.core.secrets import EncryptedTextField
 from apps.models.admission.findings import notes
+from apps.models.engines.causes import without_paths
 
 
 class ModelQuerySet(TenantQuerySet["Model"]):
@@ -245,7 +246,7 @@ class EngineDeath(models.Model):
     @property
     def headline(self) -> str:
         """The sentence for users of the model; the log's lines, which are for operators, follow it."""
-        return self.message.partition("\n")[0]
+        return without_paths(self.message.partition("\n")[0])
 
 
 class Timing(models.Model):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.models.engines.causes import MAX_CHARACTERS, last_cause
+from apps.models.engines.causes import MAX_CHARACTERS, last_cause, without_paths
 
 FOLDER = Path("/srv/models/acme--tiny/0123")
 
@@ -91,6 +91,11 @@ NOTHING = (
 )
 def test_it_works(log: str, cause: str) -> None:
     assert last_cause(log.splitlines(), FOLDER) == cause
+
+
+def test_paths_are_taken_out_of_whatever_is_told() -> None:
+    told = "[Errno 2] No such file or directory: '/srv/models/acme--tiny/0123/adapter_config.json' (/v1/chat is meant)"
+    assert without_paths(told) == "[Errno 2] No such file or directory: 'adapter_config.json' (/v1/chat is meant)"
 
 
 def test_it_is_one_short_line() -> None:

@@ -14,7 +14,7 @@ from apps.models.admission.chat_template import judge_templates
 from apps.models.admission.documents import check_config, check_document, read_json
 from apps.models.admission.files import NO_TOKENIZER, has_tokenizer, is_dangerous, missing_weights
 from apps.models.admission.generation import NAME as GENERATION
-from apps.models.admission.generation import check_generation_config
+from apps.models.admission.generation import check_generation_config, check_inherited
 from apps.models.admission.layers import check_layers
 from apps.models.admission.refusal import Refusal, Refused, refuse_pointer
 from apps.models.admission.safetensors import Tensor, read_tensors
@@ -99,6 +99,8 @@ def _judge_whole(
     if config not in files:
         return [Refusal("config.json", "It is missing: give a folder in Hugging Face's layout.")]
     refusals = _judge(folder, config, partial(check_config, config))
+    if GENERATION not in names and not refusals:
+        refusals = _judge(folder, config, partial(check_inherited, config))
     if not has_tokenizer(names):
         refusals.append(Refusal("tokenizer.json", NO_TOKENIZER))
     try:

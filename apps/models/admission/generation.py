@@ -44,6 +44,7 @@ OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compile_config": (lambda value: isinstance(value, dict), "an object"),
     "watermarking_config": (lambda value: isinstance(value, dict), "an object"),
 }
+INHERITED = ("max_new_tokens", "min_p")  # that transformers takes from config.json in its place
 RULES = {key: (fits, should) for key, (_, fits, should) in DEFAULTS.items()} | OTHERS
 
 
@@ -52,6 +53,16 @@ def check_generation_config(path: Path) -> None:
     config = read_json(path)
     if not isinstance(config, dict):
         raise Refused("It is no JSON object.")
+    _check({key: config[key] for key in RULES if key in config})
+
+
+def check_inherited(path: Path) -> None:
+    """The same for the keys of config.json that count where there is no generation_config.json."""
+    config = read_json(path)
+    _check({key: config[key] for key in INHERITED if key in config})
+
+
+def _check(config: Mapping[str, Any]) -> None:
     wrong = [
         f"{key} is {str(config[key])[:40]!r}, and must be {should}"
         for key, (fits, should) in RULES.items()
@@ -64,7 +75,11 @@ def check_generation_config(path: Path) -> None:
 def sampling_defaults(folder: Path) -> dict[str, Any]:
     """Parameter -> the value that requests get when they leave it out; only what differs from the engine's own."""
     path = folder / NAME
-    config = read_json(path) if path.is_file() else {}
+    if path.is_file():
+        config = read_json(path)
+    else:
+        whole = read_json(folder / "config.json")
+        config = {key: whole[key] for key in INHERITED if key in whole}
     return {
         key: config[key]
         for key, (neutral, _, _) in DEFAULTS.items()

@@ -17,7 +17,7 @@ CONSEQUENCES = (  # of an exception that was printed before
     "initialization failed", "See root cause", "See stack trace", "EngineDeadError", "EngineCore encountered an issue",
     "CancelledError", "BrokenPipeError", "ConnectionResetError", "Executor failed", "cancelled",
 )  # fmt: skip
-PATH = re.compile(r"(?<![\w.:/])/(?:[\w.@+=-]+/)+([\w.@+=-]*)/?")
+PATH = re.compile(r"(?<![\w.:/])/(?!v1/)(?:[\w.@+=-]+/)+([\w.@+=-]*)/?")
 VALIDATION = re.compile(r"\d+ validation errors? for .*")
 DETAILS = re.compile(r" \[type=.*| \(type=.*")
 
@@ -48,9 +48,13 @@ def _text(line: str) -> str:
     return match[1].strip() if match else ""
 
 
-def without_paths(text: str, folder: Path) -> str:
-    """Files of the model by their names in its folder, all others by their last part."""
-    return PATH.sub(lambda match: match[1], text.replace(f"{folder}/", "").replace(str(folder), "the model's folder"))
+def without_paths(text: str, folder: Path | None = None) -> str:
+    """Files of the model by their names in its folder, all others by their last part: where they lie on this server is
+    no business of those who ask it.
+    """
+    if folder:
+        text = text.replace(f"{folder}/", "").replace(str(folder), "the model's folder")
+    return PATH.sub(lambda match: match[1], text)
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ import math
 
 from apps.core.api.errors import ApiError
 from apps.models import demand
+from apps.models.engines.causes import without_paths
 from apps.models.models import Engine, EngineDeath, Model
 
 RETRY_SECONDS = 10  # for a model that is still on its way
@@ -72,4 +73,4 @@ def as_event(error: ApiError, endpoint: str) -> bytes:
 
 def _headline(message: str) -> str:
     """The sentence for people; the log's lines follow it."""
-    return message.partition("\n")[0]
+    return without_paths(message.partition("\n")[0])

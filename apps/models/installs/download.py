@@ -151,7 +151,7 @@ def main() -> None:
     except Failed as error:
         tell("failed", message=str(error))
     except OSError as error:
-        tell("failed", message=f"{error.strerror or error}: {error.filename or order.folder}.")
+        tell("failed", message=f"{error.strerror or error}: {Path(error.filename or order.folder).name}.")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def summary(folder: Path) -> tuple[str, int]:
         files = json.loads((folder / NAME).read_bytes())["files"]
         size = sum(int(entry["bytes"]) for entry in files.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Changed(f"{folder} has no readable {NAME}.") from error
+        raise Changed(f"The folder has no readable {NAME}.") from error
     return hashlib.sha256(_canonical(files)).hexdigest()[:40], size
 
 
@@ -52,15 +52,15 @@ def verify(folder: Path, key: str, on_progress: Progress = lambda _bytes: None) 
         manifest = json.loads((folder / NAME).read_bytes())
         files, signature = manifest["files"], manifest["signature"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Changed(f"{folder} has no readable {NAME}.") from error
+        raise Changed(f"The folder has no readable {NAME}.") from error
     if not hmac.compare_digest(str(signature), _sign(files, key)):
-        raise Changed(f"{folder / NAME} was not signed by this server.")
+        raise Changed(f"{NAME} was not signed by this server.")
     if missing := sorted(files.keys() ^ set(_names(folder))):
-        raise Changed(f"{folder / missing[0]} was added or removed.")
+        raise Changed(f"{missing[0]} was added or removed.")
     for name, entry in files.items():
         size = (folder / name).stat().st_size
         if size != entry["bytes"] or _digest(folder / name, on_progress) != entry["sha256"]:
-            raise Changed(f"{folder / name} was changed.")
+            raise Changed(f"{name} was changed.")
 
 
 def _names(folder: Path) -> list[str]:

@@ -24,7 +24,7 @@ def check_disk(folder: Path, files: Sequence[File]) -> None:
     free, reserve = shutil.disk_usage(folder.parent).free, settings.MODEL_DISK_RESERVE_BYTES
     if needed > free - reserve:
         raise Refused(
-            f"{_gb(needed)} would be fetched, and {settings.MODELS_DIR} has {_gb(free)} free, of which {_gb(reserve)} "
+            f"{_gb(needed)} would be fetched, and the disk of models has {_gb(free)} free, of which {_gb(reserve)} "
             "stay free (MODEL_DISK_RESERVE_BYTES): delete models, or make room there."
         )
 

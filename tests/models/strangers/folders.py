@@ -259,6 +259,10 @@ def _generation() -> Iterator[ModelFolder]:
     yield wrong("list", "no JSON object", [])
     yield wrong("cut", "not valid JSON", '{"max_new_tokens": ')
     bound = "end after 5 tokens unless a request gives max_tokens: far too short"
+    many = _model(config__json=CONFIG | {"max_new_tokens": "many"})
+    yield ModelFolder(name="bound-of-text-in-config", files=many, refused="config.json", reason="max_new_tokens is")
+    inherited = _model(config__json=CONFIG | {"max_new_tokens": 5, "temperature": 0.3})
+    yield ModelFolder(name="bound-in-config", files=inherited, notes="end after 5 tokens", boots=True, loads=ALL)
     yield told("bound", bound, boots=True, max_new_tokens=5)
     yield told("long-bound", "end after 2,048 tokens", max_new_tokens=2048)
     yield told("sampling", "temperature 0.6, top_p 0.95, top_k 20", temperature=0.6, top_p=0.95, top_k=20)
