@@ -88,6 +88,18 @@ async def test_it_does_not_wait_for_a_broken_model(asking: Asking, stopped: Mode
     assert not await in_database(Demand.objects.filter(waiting__gt=0).exists)
 
 
+async def test_it_does_not_wait_for_an_adapter_that_its_base_s_engine_refused(asking: Asking, served: Model) -> None:
+    problem = "Adapter bias is not supported.\nsecret log"
+    await in_database(Model.objects.create, name="adapter", path="/none", base=served, problem=problem)
+    answer = await asking.post(chat("x") | {"model": "adapter"})
+    assert (answer.status, answer.code) == (503, "adapter_not_served")
+    assert "Adapter bias is not supported." in answer.json["error"]["message"]
+    assert "secret" not in answer.json["error"]["message"]
+    assert answer.headers["x-should-retry"] == "false"
+    assert not await in_database(Demand.objects.filter(waiting__gt=0).exists)
+    assert (await asking.post(chat("x"))).status == 200
+
+
 async def test_a_broken_model_that_is_served_answers(asking: Asking, served: Model) -> None:
     await in_database(lambda: Model.objects.update(broken_until=timezone.now() + timedelta(seconds=90)))
     assert (await asking.post(chat("x"))).status == 200
