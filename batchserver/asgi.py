@@ -17,6 +17,7 @@ from apps.core.api.charset import Utf8  # noqa: E402
 from apps.core.api.handler import Handler  # noqa: E402
 from apps.events.routing import websocket_urlpatterns  # noqa: E402
 from apps.models.gateway.asgi import Interactive, lifespan  # noqa: E402
+from batchserver.health import Health  # noqa: E402
 from batchserver.limits import limit_of  # noqa: E402
 
 
@@ -27,7 +28,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(Interactive(Utf8(cast(App, Handler()))), limit_of),
+        "http": Health(BodyLimit(Interactive(Utf8(cast(App, Handler()))), limit_of)),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse))]))
         ),

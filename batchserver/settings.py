@@ -40,6 +40,14 @@ BIND_ADDRESS: str = env.str("BIND_ADDRESS", default="127.0.0.1")
 API_PORT: int = env.int("API_PORT", default=4080)
 WEB_PORT: int = env.int("WEB_PORT", default=8001)
 
+# What one connection may cost the web process before it has shown a key.
+WEB_MAX_CONNECTIONS: int = env.int("WEB_MAX_CONNECTIONS", default=2_000)  # then the least useful one makes room
+WEB_HEAD_SECONDS: int = env.int("WEB_HEAD_SECONDS", default=10)  # for a request's head
+WEB_BODY_BYTES_PER_SECOND: int = env.int("WEB_BODY_BYTES_PER_SECOND", default=1_000)  # of a body, at least …
+WEB_BODY_SECONDS: int = env.int("WEB_BODY_SECONDS", default=20)  # … over each so many seconds
+WEB_SEND_SECONDS: int = env.int("WEB_SEND_SECONDS", default=600)  # in which a client takes nothing of an answer
+WEB_ANONYMOUS_BYTES: int = env.int("WEB_ANONYMOUS_BYTES", default=64 * 1024)  # of a body without key or login
+
 # The embedded servers serve where no real ones are named.
 EMBEDDED_POSTGRES: bool = not env.str("DATABASE_URL", default="")
 EMBEDDED_VALKEY: bool = not env.str("REDIS_URL", default="")

@@ -10,7 +10,7 @@ from apps.core.api.converters import UidConverter
 from apps.core.api.errors import ApiError, answer
 from apps.core.api.routes import is_api, not_found
 from apps.core.api.views import UnknownRoute
-from batchserver.health import api_root, healthz
+from batchserver.health import api_root
 from batchserver.views import landing
 
 register_converter(UidConverter, "uid")
@@ -18,7 +18,6 @@ admin.autodiscover()
 
 urlpatterns = [
     path("", landing, name="landing"),
-    path("healthz", healthz),
     path("admin/", admin.site.urls),
     path("v1", api_root),
     path("v1/", include("apps.batches.api.urls")),

@@ -1,5 +1,6 @@
 """The web process: one uvicorn server on the API's port and the web's. `python -m batchserver.web`."""
 
+import asyncio
 import errno
 import socket
 import sys
@@ -8,35 +9,23 @@ import tempfile
 import uvicorn
 from django.conf import settings
 from django.core.checks import run_checks
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batchserver.asgi import application
+from batchserver.http_protocol import BoundedHttp, look_at
 
 GRACE = 3  # seconds that open streams and sockets get when we stop
-HEADERS_BYTES = 64 * 1024
+TICKS_A_SECOND = 10  # uvicorn's
 MESSAGE_BYTES = 64 * 1024  # of a WebSocket message
 BACKLOG = 1024
 
 
-class BoundedHeaders(HttpToolsProtocol):
-    """httptools parses twice as fast as h11, but sets no limit to a request's head: this one does."""
+class Server(uvicorn.Server):
+    """Looks at its connections once a second."""
 
-    _head = 0  # bytes of a head that has not come as a whole
-    _in_head = True
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._head = self._head + len(data) if self._in_head else 0
-        if self._head > HEADERS_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's headers are too large.")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._in_head = False
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_A_SECOND == 0:
+            look_at(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def main() -> None:
@@ -45,7 +34,7 @@ def main() -> None:
     sockets = [listen(port) for port in sorted({settings.API_PORT, settings.WEB_PORT})]
     config = uvicorn.Config(
         application,
-        http=BoundedHeaders,
+        http=BoundedHttp,
         ws_max_size=MESSAGE_BYTES,
         lifespan="on",
         log_config=None,
@@ -54,7 +43,7 @@ def main() -> None:
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(config).run(sockets=sockets)
+    Server(config).run(sockets=sockets)
 
 
 def refuse_nonsense() -> None:

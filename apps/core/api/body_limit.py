@@ -3,6 +3,7 @@
 Django takes the whole body before any view or login sees the request, so the limit must be known from the head alone.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -15,6 +16,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+WRONG_KEY_SECONDS = 0.2
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -33,6 +36,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         try:
+            if header(scope, b"content-encoding").lower() not in ("", "identity"):
+                raise ApiError(415, "Send the body without Content-Encoding.", "unsupported_encoding")
             limit = await self._limit_of(scope)
             if _declared_length(scope) > limit:
                 raise too_large(limit)
@@ -66,7 +71,9 @@ def too_large(limit: int) -> ApiError:
 
 
 async def send_error(scope: Scope, send: Send, error: ApiError) -> None:
-    """Answer a request with an error that no view will send."""
+    """Answer a request with an error that no view will send. Who showed a wrong key waits: they may try again."""
+    if error.status_code == 401:
+        await asyncio.sleep(WRONG_KEY_SECONDS)
     body = json.dumps(error.envelope).encode()
     headers = {
         **error.headers,

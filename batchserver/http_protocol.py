@@ -1,0 +1,165 @@
+"""HTTP/1.1 on a socket, with bounds on what a stranger can cost before any view runs.
+
+httptools parses twice as fast as h11 and limits nothing: a request's head, what frames its body, and how long either
+takes are bounded here. In charge of bytes, seconds and the number of connections; not of what a body may hold
+(`apps.core.api.body_limit`).
+"""
+
+import json
+from collections.abc import Iterable
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from apps.core.api.errors import ApiError
+
+HEAD_BYTES = 64 * 1024
+FRAMING_BYTES = 64 * 1024  # of chunks' sizes and extensions, besides …
+FRAMING_PER_BYTE = 16  # … these for each byte of body: one byte a chunk takes five
+STALLED_SECONDS = 10.0  # without progress: the first to go where connections are short
+
+
+class Rank(IntEnum):
+    """Who makes room for a new connection, in this order."""
+
+    NO_REQUEST_YET = 0
+    BETWEEN_REQUESTS = 1
+    STALLED_ANSWER = 2
+    SLOW_BODY = 3
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """`look` is to be called about once a second: deadlines cost no timer of their own."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._in_head = True
+        self._head = 0  # bytes of a head that has not come as a whole
+        self._body = 0  # bytes of the request's body so far
+        self._framing = 0  # bytes around them
+        self._served = False
+        self._waits_since: float | None = self.loop.time()  # for a whole head; None: a request is being answered
+        self._body_mark = (0.0, 0)  # a moment, and `_body` then
+        self._unsent = (0, 0.0)  # bytes of answers that wait for the client, and since when it takes none
+        if len(self.connections) > settings.WEB_MAX_CONNECTIONS:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        cycle, body = self._reading(), self._body
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        self._head = self._head + len(data) if self._in_head else 0
+        if self._head > HEAD_BYTES:
+            self.refuse(400, "The request's headers are too large.")
+        elif cycle is not None and self._reading() is cycle:  # all of it was this body's
+            self._framing += len(data) - (self._body - body)
+            if self._framing > FRAMING_BYTES + FRAMING_PER_BYTE * self._body:
+                self.refuse(400, "The body's chunks hold more framing than body.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            self.refuse(400, "Trailers behind a chunked body are not taken: send them as headers.")
+            raise ValueError("a trailer")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._waits_since = False, None
+        self._body, self._framing, self._body_mark = 0, 0, (self.loop.time(), 0)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._served = True
+        self._waits_since = self.loop.time() if self.cycle.response_complete else None  # or a pipelined one is next
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, msg)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer what no application will see, and hang up. In the middle of an answer there is only hanging up."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        body = json.dumps(ApiError(status, message).envelope).encode()
+        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        headers = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write((line + headers).encode() + body)
+        self.transport.close()
+
+    def look(self, now: float) -> None:
+        """Hang up on who took too long. `now` is the event loop's clock."""
+        if self.transport.is_closing():
+            return
+        if self._waits_since is not None:
+            self._look_at_head(now - self._waits_since)
+        elif self._reading() is not None:
+            self._look_at_body(now)
+        self._look_at_answer(now)
+
+    def rank(self, now: float) -> tuple[Rank, float] | None:
+        """How soon it makes room for another, the least first; None: it may stay."""
+        if self._waits_since is not None:
+            return (Rank.BETWEEN_REQUESTS if self._served else Rank.NO_REQUEST_YET), self._waits_since
+        if self._unsent[0] and now - self._unsent[1] > STALLED_SECONDS:
+            return Rank.STALLED_ANSWER, self._unsent[1]
+        if self._reading() is not None and now - self._body_mark[0] > STALLED_SECONDS:
+            return Rank.SLOW_BODY, self._body_mark[0]
+        return None
+
+    def _reading(self) -> Any:
+        """The request whose body is not here as a whole, if that is so."""
+        reads = self.cycle is not None and self.cycle.more_body and not self._in_head
+        return self.cycle if reads else None
+
+    def _look_at_head(self, waited: float) -> None:
+        if self._head and waited > settings.WEB_HEAD_SECONDS:
+            self.refuse(408, f"The request's head did not come within {settings.WEB_HEAD_SECONDS} s.")
+        elif waited > settings.WEB_HEAD_SECONDS + self.timeout_keep_alive:  # silent, or goes on with a refused body
+            self.transport.close()
+
+    def _look_at_body(self, now: float) -> None:
+        began, had = self._body_mark
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue or self.cycle.response_complete:
+            self._body_mark = (now, self._body)  # it is our turn, not the client's
+        elif now - began >= settings.WEB_BODY_SECONDS:
+            if (self._body - had) / (now - began) < settings.WEB_BODY_BYTES_PER_SECOND:
+                self.refuse(408, f"The body came slower than {settings.WEB_BODY_BYTES_PER_SECOND:,} bytes a second.")
+            self._body_mark = (now, self._body)
+
+    def _look_at_answer(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent[0]:
+            self._unsent = (unsent, now)
+        elif unsent and now - self._unsent[1] > settings.WEB_SEND_SECONDS:
+            self.transport.abort()
+
+    def _make_room(self) -> None:
+        """Of too many connections the least useful one goes, or else this one."""
+        now = self.loop.time()
+        others = (other for other in self.connections if isinstance(other, BoundedHttp) and other is not self)
+        ranked = [(rank, other) for other in others if not other.transport.is_closing() and (rank := other.rank(now))]
+        if ranked:
+            min(ranked, key=lambda pair: pair[0])[1].transport.abort()
+        else:
+            self.refuse(503, "The server has as many connections as it takes. Try again in a few seconds.")
+
+
+def look_at(connections: Iterable[Any], now: float) -> None:
+    """Hang up on all that took too long."""
+    for connection in list(connections):
+        if isinstance(connection, BoundedHttp):
+            connection.look(now)
