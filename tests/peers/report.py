@@ -1,6 +1,7 @@
 """What the peers' checks come to: a table, and whether it is good enough."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,15 +24,21 @@ class Outcome:
 
     def hear(self, line: str) -> None:
         """Take over what a line of a driver's output says; other output is ignored."""
-        if not line.startswith('{"peer"'):
+        _, start, rest = line.partition('{"peer"')  # a test runner may have written its dots before
+        if not start:
             return
-        told: dict[str, Any] = json.loads(line)
+        told: dict[str, Any] = json.loads(start + rest)
         if told["peer"] == "version":
             self.version = told["version"]
+        elif told["peer"] == "left out":
+            self.left_out[told["reason"]] += 1
         elif told["ok"]:
             self.passed.append(told["check"])
         else:
             self.failed[told["check"]] = told["detail"]
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reasons for which checks were not run, and how many."""
 
     @property
     def total(self) -> int:
@@ -67,5 +74,6 @@ def table(outcomes: Iterable[Outcome]) -> str:
             if check in outcome.exceptions
         ]
         rows += [f"    FAILED: {check}: {detail[:WIDTH]}" for check, detail in outcome.unnamed.items()]
+        rows += [f"    left out: {count}, {reason}" for reason, count in outcome.left_out.items()]
         rows += [f"    passes by now, no exception is needed: {check}" for check in outcome.obsolete]
     return "\n".join(rows)

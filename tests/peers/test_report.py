@@ -44,3 +44,11 @@ def test_the_table_has_versions_reasons_and_what_broke() -> None:
     assert "exception: known: why" in shown
     assert "FAILED: unknown: it broke" in shown
     assert "passes by now, no exception is needed: good 1" in shown
+
+
+def test_it_reads_what_follows_a_test_runners_dots_and_counts_what_was_left_out() -> None:
+    made = outcome(0)
+    made.hear('..{"peer": "check", "check": "good", "ok": true, "detail": ""}')
+    made.hear('{"peer": "left out", "reason": "needs a hub"}')
+    assert (made.passed, made.total) == (["good"], 1)
+    assert "left out: 1, needs a hub" in table([made])

@@ -59,6 +59,11 @@ def tell_check(name: str, problem: str | None) -> None:
     _tell(peer="check", check=name, ok=problem is None, detail=(problem or "")[:2000])
 
 
+def tell_left_out(reason: str) -> None:
+    """A check that says nothing about this server is not run."""
+    _tell(peer="left out", reason=reason)
+
+
 def tell_version(text: str) -> None:
     _tell(peer="version", version=text)
 
