@@ -25,15 +25,14 @@ from django.db.models import CharField, Exists, Model, OuterRef, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Now
 
 from apps.core import leases
-from apps.core.errors import Stopped
-from apps.core.faults import is_excused, plain
+from apps.core.faults import is_excused, lacks_room, plain
 from apps.core.models import Attempt
 from apps.core.owner import owner
 
 CODE = "server_error"
 """The error code of what ended because of this, where it has one."""
 BACK_OFF = (15, 60, 240, 900)  # seconds before the second try, the third, …
-PAUSE = 15.0  # seconds, where something lacked that is no fault of the row
+PAUSE = 15.0  # seconds, where there was no room
 ALONE_SECONDS = 600.0  # for which a row that killed its workers keeps others in this process from beginning
 KEEP_DAYS = 30  # the count of a row that is gone
 DIED = "the process that worked on it died, most likely for lack of memory"
@@ -129,8 +128,7 @@ def attempt(begun: Begun, work: Callable[[], None], give_up: GiveUp) -> None:
         work()
     except BaseException as error:
         if not isinstance(error, Exception) or is_excused(error):
-            at_once = not isinstance(error, Exception) or isinstance(error, Stopped | leases.Fenced)
-            take_back(begun, 0.0 if at_once else PAUSE)
+            take_back(begun, PAUSE if lacks_room(error) else 0.0)
             raise
         log.exception("%s failed, attempt %d of %d", begun.key, begun.number, settings.WORK_ATTEMPTS)
         if begun.number >= settings.WORK_ATTEMPTS:
@@ -240,7 +238,7 @@ def _end(begun: Begun, give_up: GiveUp, why: str) -> None:
         give_up(sentence(why))
     except Exception as error:
         if is_excused(error):
-            take_back(begun, PAUSE)
+            take_back(begun, PAUSE if lacks_room(error) else 0.0)
             raise
         log.exception("%s could not be ended", begun.key)
         _rest_here(begun, why)

@@ -14,6 +14,7 @@ from apps.core.leases import Fenced
 AWAY = ("08", "53", "55", "57", "40", "25006")
 TOOK_TOO_LONG = "57014"
 CONNECTION_LOST = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+NO_RESOURCES = "53"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 PLAIN: tuple[tuple[type[BaseException], str], ...] = (
@@ -40,6 +41,15 @@ def is_excused(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, CONNECTION_LOST)
     return str(state).startswith(AWAY) and state != TOOK_TOO_LONG
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether trying again at once would fail again: a disk is full, here or below the database."""
+    error = _first(error)
+    if isinstance(error, OSError):
+        return error.errno in NO_SPACE
+    state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None)
+    return str(state or "").startswith(NO_RESOURCES)
 
 
 def plain(error: BaseException) -> str:

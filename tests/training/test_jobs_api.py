@@ -168,7 +168,7 @@ def supervised(**asked: Any) -> dict[str, Any]:
         ({"metadata": {"k": "v\0"}}, "metadata.k", "invalid_value"),
         ({"technique": "prefix"}, "technique", "invalid_value"),
         ({"options": {"rank": 0}}, "options.rank", None),
-        ({"options": {"rank": "\ud800"}}, "options", "invalid_value"),
+        ({"options": {"rank": "\ud800"}}, "options.rank", "invalid_value"),
         ({"options": {"ranks": 8}}, "options", None),
         ({"options": {"\ud800": 8}}, "options", "invalid_value"),
         ({"options": {"model": 8}}, "options", None),

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -13,6 +14,10 @@ from django.http.multipartparser import MultiPartParserError
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser, DataAndFiles
 
+from apps.core.api.errors import ApiError
+from apps.core.text import is_storable
+
+UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")  # what a JSON body may spell so; pairs of surrogates are sound
 MAX_NAME = 255  # characters
 UNNAMED = "upload"  # what OpenAI's SDK calls bytes without a name
 
@@ -23,12 +28,39 @@ class JSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
+        raw = stream.read()
         try:
-            return json.loads(stream.read().decode(), parse_constant=_refuse_constant)
+            parsed = json.loads(raw.decode(), parse_constant=_refuse_constant)
+            if UNSTORABLE.search(raw):
+                _check_storable(parsed)
         except RecursionError as error:
             raise ParseError("The JSON is nested too deeply.") from error
         except ValueError as error:
             raise ParseError(f"We could not parse the JSON body of your request: {error}") from error
+        return parsed
+
+
+def _check_storable(parsed: Any) -> None:
+    """PostgreSQL stores neither: refused before any view has to think of it."""
+    for path in _unstorable(parsed, ()):
+        param = ".".join(path) or None
+        message = "Strings must not hold NUL characters (\\u0000) or lone surrogates (\\ud800 to \\udfff)."
+        raise ApiError(400, f"Invalid value for '{param}': {message}" if param else message, "invalid_value", param)
+
+
+def _unstorable(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where such strings are; a key by the path of its object."""
+    if isinstance(value, str) and not is_storable(value):
+        yield path
+    elif isinstance(value, list):
+        for each in value:
+            yield from _unstorable(each, path)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if not is_storable(key):
+                yield path
+            else:
+                yield from _unstorable(each, (*path, key))
 
 
 def _refuse_constant(name: str) -> NoReturn:
