@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from apps.models.engines.canary import Canary
-from apps.models.installs.comparison import PROMPTS, changes_nothing
+from apps.models.engines.comparison import PROMPTS, changes_nothing
 
 
 def says(*numbers: float) -> Canary:

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from apps.models.engines import canary
 from apps.models.engines.canary import Canary
 from apps.models.engines.causes import last_cause, without_paths
 from apps.models.engines.command import Adapter, EngineSpec, command, environment
+from apps.models.engines.comparison import changes_nothing
 
 __all__ = [
     "Adapter",
@@ -166,13 +168,14 @@ class Engine:
         self.adapters |= {adapter}
 
     def try_adapter(self, adapter: Adapter) -> None:
-        """Load it, and have it answer once. Raises AdapterRefused, with the engine as it was before.
+        """Load it, and compare its answers with the base model's. Raises AdapterRefused, with it unloaded again.
 
         Raises OSError, http.client.HTTPException where the engine does not answer; see `ends_within`.
         """
         self.load_adapter(adapter)
         try:
-            self._first_answer(adapter)
+            if sentence := changes_nothing(partial(self._answer, adapter), adapter.name, self.spec.served_name):
+                raise AdapterRefused(sentence)
         except AdapterRefused:
             self.unload_adapter(adapter.name)
             raise
@@ -270,18 +273,19 @@ class Engine:
         self._own += status == 200
         return canary.read(self.spec.runner, answer) if status == 200 else None
 
-    def _first_answer(self, adapter: Adapter) -> None:
-        """Raises AdapterRefused for an answer that is none, OSError."""
-        route, body = canary.request(self.spec.runner)
-        status, answer = self._request("POST", route, {"model": adapter.name, **body}, timeout=ADAPTER_SECONDS)
+    def _answer(self, adapter: Adapter, name: str, prompt: str) -> Canary:
+        """What the adapter, or its base, answers. Raises AdapterRefused for what is no answer, OSError."""
+        route, body = canary.request(self.spec.runner, prompt)
+        status, answer = self._request("POST", route, {"model": name, **body}, timeout=ADAPTER_SECONDS)
         if NOT_FINITE in answer:
             raise AdapterOverflows("Its numbers overflow: its answer to a first prompt is NaN or infinite.")
         if status != 200:
             raise AdapterRefused(f"It does not answer a first prompt: {_said(answer, adapter.path)}")
         self._own += 1
-        first = canary.read(self.spec.runner, answer)
-        if first is None or not first.is_finite:
+        found = canary.read(self.spec.runner, answer)
+        if found is None or not found.is_finite:
             raise AdapterOverflows("It answers a first prompt with nothing of use: its numbers are not finite.")
+        return found
 
     def _requests_inside(self) -> int:
         """Raises OSError when the engine is gone."""

@@ -7,7 +7,6 @@ import http.client
 import json
 import logging
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -22,7 +21,6 @@ from apps.models.engines.canary import Canary
 from apps.models.engines.causes import last_cause
 from apps.models.engines.deaths import is_broken
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
-from apps.models.installs.comparison import changes_nothing
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Install, Model
 
@@ -92,19 +90,8 @@ def _try(install: Install, host: EngineHost) -> bool:
     if problem := ask(host, install.model):
         fail(install, problem)
         return _lives_on(host, install)
-    if install.model and install.model.base and (sentence := _changes_nothing(host, install.model, install.model.base)):
-        fail(install, sentence, Status.REFUSED)
-    else:
-        succeed(install)
+    succeed(install)
     return True
-
-
-def _changes_nothing(host: EngineHost, adapter: Model, base: Model) -> str:
-    """A sentence; empty where it answers differently than its base, or is not answered any more."""
-    try:
-        return changes_nothing(partial(_answer, host, adapter.runner), adapter.name, base.name)
-    except Unanswered:
-        return ""
 
 
 def _give_up(pk: int, why: str) -> None:
@@ -120,11 +107,6 @@ def ask(host: EngineHost, model: Model | None) -> str:
     except Unanswered as error:
         return str(error)
     return ""
-
-
-def _answer(host: EngineHost, runner: str, name: str, prompt: str) -> Canary:
-    """Raises `Unanswered`."""
-    return _send(host, name, runner, *canary.request(runner, prompt))
 
 
 def _send(host: EngineHost, name: str, runner: str, route: str, body: dict[str, Any]) -> Canary:
