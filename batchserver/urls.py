@@ -4,13 +4,14 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import include, path, re_path, register_converter
 from django.views import defaults
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.core.api.converters import UidConverter
 from apps.core.api.errors import ApiError, answer
 from apps.core.api.routes import is_api, not_found
 from apps.core.api.views import UnknownRoute
 from batchserver.health import api_root
+from batchserver.schema import SchemaView
 from batchserver.views import landing
 
 register_converter(UidConverter, "uid")
@@ -24,7 +25,7 @@ urlpatterns = [
     path("v1/", include("apps.models.api.urls")),
     path("v1/", include("apps.datasets.api.urls")),
     path("v1/", include("apps.training.api.urls")),
-    path("v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("v1/schema", SchemaView.as_view(), name="schema"),
     path("v1/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^v1/", UnknownRoute.as_view()),
 ]
