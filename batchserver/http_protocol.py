@@ -11,6 +11,7 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +20,10 @@ from apps.core.api.errors import ApiError
 HEAD_BYTES = 64 * 1024
 FRAMING_BYTES = 64 * 1024  # of chunks' sizes and extensions, besides …
 FRAMING_PER_BYTE = 16  # … these for each byte of body: one byte a chunk takes five
+PIPELINED = 8  # requests of one connection that wait for the one before them
+NOT_CHUNKED = (501, "The only Transfer-Encoding that is understood is 'chunked'.")
+CHUNKED_IN_1_0 = (400, "Transfer-Encoding needs HTTP/1.1.")
+UPGRADES = (b"upgrade", b"http2-settings")
 STALLED_SECONDS = 10.0  # without progress: the first to go where connections are short
 
 
@@ -41,6 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._body = 0  # bytes of the request's body so far
         self._framing = 0  # bytes around them
         self._served = False
+        self._upgrade_ignored = False
         self._waits_since: float | None = self.loop.time()  # for a whole head; None: a request is being answered
         self._body_mark = (0.0, 0)  # a moment, and `_body` then
         self._unsent = (0, 0.0)  # bytes of answers that wait for the client, and since when it takes none
@@ -49,7 +55,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         cycle, body = self._reading(), self._body
-        super().data_received(data)
+        self._parse(data)
         if self.transport.is_closing():
             return
         self._head = self._head + len(data) if self._in_head else 0
@@ -60,7 +66,33 @@ class BoundedHttp(HttpToolsProtocol):
             if self._framing > FRAMING_BYTES + FRAMING_PER_BYTE * self._body:
                 self.refuse(400, "The body's chunks hold more framing than body.")
 
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._parse_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.refuse(400, "This is not a valid HTTP/1.1 request.")
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
+        """An upgrade that is unknown here is ignored (RFC 9110 §7.8); the parser would lose the request's body."""
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            if name not in UPGRADES:
+                head += [name, b": ", _without_upgrades(value) if name == b"connection" else value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self._upgrade_ignored = False
+        self._parse(b"".join([*head, b"\r\n", rest]))
+
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED:  # each costs memory, and an answer to one is under way
+            self.transport.abort()
+            raise ValueError("too many pipelined requests")
         super().on_message_begin()
         self._in_head = True
 
@@ -71,6 +103,13 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or self.parser.get_http_version() != "1.1"):
+            self.refuse(*(NOT_CHUNKED if codings != [b"chunked"] else CHUNKED_IN_1_0))
+            raise ValueError("a body that cannot be read")
+        self._upgrade_ignored = self.parser.should_upgrade() and not self._should_upgrade()
+        if self._upgrade_ignored and self.parser.get_method() != b"CONNECT":
+            return
         self._in_head, self._waits_since = False, None
         self._body, self._framing, self._body_mark = 0, 0, (self.loop.time(), 0)
         super().on_headers_complete()
@@ -78,6 +117,10 @@ class BoundedHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrade_ignored:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -102,21 +145,25 @@ class BoundedHttp(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Hang up on who took too long. `now` is the event loop's clock."""
+        self._look_at_answer(now)  # of one that is closing, too: it waits for the client to take the rest
         if self.transport.is_closing():
             return
         if self._waits_since is not None:
             self._look_at_head(now - self._waits_since)
         elif self._reading() is not None:
             self._look_at_body(now)
-        self._look_at_answer(now)
 
     def rank(self, now: float) -> tuple[Rank, float] | None:
         """How soon it makes room for another, the least first; None: it may stay."""
-        if self._waits_since is not None:
+        if self._waits_since is not None and not self.transport.is_closing():
             return (Rank.BETWEEN_REQUESTS if self._served else Rank.NO_REQUEST_YET), self._waits_since
         if self._unsent[0] and now - self._unsent[1] > STALLED_SECONDS:
             return Rank.STALLED_ANSWER, self._unsent[1]
-        if self._reading() is not None and now - self._body_mark[0] > STALLED_SECONDS:
+        if (
+            not self.transport.is_closing()
+            and self._reading() is not None
+            and now - self._body_mark[0] > STALLED_SECONDS
+        ):
             return Rank.SLOW_BODY, self._body_mark[0]
         return None
 
@@ -151,11 +198,15 @@ class BoundedHttp(HttpToolsProtocol):
         """Of too many connections the least useful one goes, or else this one."""
         now = self.loop.time()
         others = (other for other in self.connections if isinstance(other, BoundedHttp) and other is not self)
-        ranked = [(rank, other) for other in others if not other.transport.is_closing() and (rank := other.rank(now))]
+        ranked = [(rank, other) for other in others if (rank := other.rank(now))]
         if ranked:
             min(ranked, key=lambda pair: pair[0])[1].transport.abort()
         else:
             self.refuse(503, "The server has as many connections as it takes. Try again in a few seconds.")
+
+
+def _without_upgrades(connection: bytes) -> bytes:
+    return b",".join(each for each in connection.split(b",") if each.strip().lower() not in UPGRADES)
 
 
 def look_at(connections: Iterable[Any], now: float) -> None:

@@ -116,7 +116,7 @@ LENGTH, CHUNKED = b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n"
         (CHUNKED + LENGTH, b"2\r\n{}\r\n0\r\n\r\n", 400),
         (LENGTH + b"Content-Length: 3\r\n", b"{}", 400),
         (b"Content-Length: +2\r\n", b"{}", 400),
-        (b"Transfer-Encoding: gzip, chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", 400),
+        (b"Transfer-Encoding: gzip, chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", 501),
         (b"Transfer-Encoding: chunked, identity\r\n", b"2\r\n{}\r\n0\r\n\r\n", 400),
         (CHUNKED, b"xyz\r\n{}\r\n0\r\n\r\n", 400),
     ],
