@@ -21,7 +21,8 @@ NOTE = """
 The request goes to the model's vLLM engine, and the answer comes back as it is: every parameter that vLLM knows can be
 used, within bounds. A name that it does not know is refused with the nearest right one; legacy names are given their
 modern form; OpenAI's own fields that mean nothing here are accepted. An engine's errors come in OpenAI's envelope.
-A model that is not loaded is loaded first: the request waits for it, then it is answered 503 with `Retry-After`. With `stream` the answer is a stream of server-sent events."""
+A model that is not loaded is loaded first: the request waits for it, then it is answered 503 with `Retry-After`.
+With `stream` the answer is a stream of server-sent events."""
 View = TypeVar("View", bound=Callable[..., Response])
 ERRORS = (400, 404, 413, 415, 429, 502, 503, 504)
 
