@@ -74,7 +74,7 @@ def delete_file(*, file: File) -> None:
 def create_batch(
     *,
     project: Project,
-    input_file: File,
+    input_file: File | str,
     endpoint: str,
     completion_window: str = "24h",
     metadata: dict[str, str] | None = None,
@@ -82,13 +82,12 @@ def create_batch(
     priority: int = 0,
     created_by: ApiKey | None = None,
 ) -> Batch:
-    """A batch that waits for its file to be validated. Raises `DomainError` for what can be seen without reading it."""
-    if input_file.purpose != File.Purpose.BATCH:
-        message = f"The file's purpose is '{input_file.purpose}': upload it with the purpose 'batch'."
-        raise DomainError(message, param="input_file_id", code="invalid_value")
-    if input_file.bytes > settings.BATCH_FILE_MAX_BYTES:
-        message = f"A batch's file may have {settings.BATCH_FILE_MAX_BYTES:,} bytes: split it into several batches."
-        raise DomainError(message, param="input_file_id", code="file_too_large")
+    """A batch that waits for its file to be validated. Raises `DomainError` for what can be seen without reading it.
+
+    `input_file` may be the id of a file that is not there: as OpenAI's, such a batch is made, and fails.
+    """
+    if isinstance(input_file, File):
+        _check_input(input_file)
     if endpoint not in ENDPOINTS:
         message = f"No batches for the endpoint {endpoint!r}; choose from {', '.join(ENDPOINTS)}."
         raise DomainError(message, param="endpoint", code="invalid_value")
@@ -98,7 +97,7 @@ def create_batch(
             project=project,
             created_by=created_by,
             endpoint=endpoint,
-            input_file_id=input_file.uid,
+            input_file_id=input_file.uid if isinstance(input_file, File) else input_file,
             completion_window=completion_window,
             expires_at=Now() + window(completion_window),
             output_expires_after=output_expires_after,
@@ -108,6 +107,16 @@ def create_batch(
         _tell(batch, "control")
     batch.refresh_from_db()
     return batch
+
+
+def _check_input(input_file: File) -> None:
+    """Raises `DomainError`."""
+    if input_file.purpose != File.Purpose.BATCH:
+        message = f"The file's purpose is '{input_file.purpose}': upload it with the purpose 'batch'."
+        raise DomainError(message, param="input_file_id", code="invalid_value")
+    if input_file.bytes > settings.BATCH_FILE_MAX_BYTES:
+        message = f"A batch's file may have {settings.BATCH_FILE_MAX_BYTES:,} bytes: split it into several batches."
+        raise DomainError(message, param="input_file_id", code="file_too_large")
 
 
 def cancel_batch(*, batch: Batch) -> bool:

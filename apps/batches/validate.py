@@ -87,11 +87,11 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
 
 def _open(batch: Batch) -> FieldFile:
     try:
-        content = File.objects.of(batch.project).get(uid=batch.input_file_id).content
+        content = File.objects.of(batch.project).unexpired().get(uid=batch.input_file_id).content
         content.open("rb")
         return content
     except (File.DoesNotExist, FileNotFoundError) as error:
-        message = "The input file was deleted."
+        message = f"No such file: {batch.input_file_id}. It was never there, was deleted, or has expired: upload it."
         raise _Invalid([LineError("invalid_request", message, None, "input_file_id")]) from error
 
 

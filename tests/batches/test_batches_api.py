@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from rest_framework.test import APIClient
 from apps.accounts.models import ApiKey, Project
 from apps.accounts.services import create_api_key
 from apps.batches.models import Batch, Request, Shard
+from apps.batches.validate import validate_next
+from apps.core.leases import Keeper
 from apps.models.models import Model
 from tests.batches.cast import CHAT, end, end_line, expire, make_batch, make_file, make_running
 
@@ -71,8 +74,8 @@ def test_nulls_are_as_good_as_nothing(api: APIClient, form: dict[str, Any]) -> N
     ("change", "param"),
     [
         ({"input_file_id": None}, "input_file_id"),
-        ({"input_file_id": 5}, "input_file_id"),
-        ({"input_file_id": "file-none"}, "input_file_id"),
+        ({"input_file_id": ["file-1"]}, "input_file_id"),
+        ({"input_file_id": "f" * 51}, "input_file_id"),
         ({"input_file_id": "\0"}, "input_file_id"),
         ({"input_file_id": "\ud800"}, "input_file_id"),
         ({"endpoint": "/v1/images/generations"}, "endpoint"),
@@ -113,17 +116,30 @@ def test_it_rejects_what_lacks_a_parameter(api: APIClient, form: dict[str, Any],
     assert refused(post(api, form)) == (missing, "missing_required_parameter")
 
 
-def test_it_rejects_a_strangers_file_as_if_there_were_none(stranger: APIClient, form: dict[str, Any]) -> None:
-    theirs = post(stranger, form)
-    assert refused(theirs) == ("input_file_id", "file_not_found")
-    nobodys = post(stranger, {**form, "input_file_id": "file-none"})
-    assert refused(nobodys) == refused(theirs)
+def failed_with(api: APIClient, form: dict[str, Any]) -> dict[str, Any]:
+    """The one error of the batch that is made of the form."""
+    made = post(api, form).json()
+    assert made["status"] == "validating"
+    with closing(Keeper()) as keeper:
+        assert validate_next(keeper)
+    ended = api.get(f"/v1/batches/{made['id']}").json()
+    assert ended["status"] == "failed"
+    (error,) = ended["errors"]["data"]
+    return {**error, "message": error["message"].replace(form["input_file_id"], "ID")}
 
 
-def test_it_rejects_an_expired_file(api: APIClient, project: Project, form: dict[str, Any]) -> None:
-    file = make_file(project)
-    expire(file)
-    assert refused(post(api, {**form, "input_file_id": file.uid})) == ("input_file_id", "file_not_found")
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_is_not_there_fails_the_batch(
+    api: APIClient, stranger: APIClient, project: Project, form: dict[str, Any]
+) -> None:
+    """A stranger's as if there were none."""
+    unknown = failed_with(api, {**form, "input_file_id": "file-none"})
+    assert (unknown["code"], unknown["param"], unknown["line"]) == ("invalid_request", "input_file_id", None)
+    assert unknown["message"].startswith("No such file: ID.")
+    assert failed_with(stranger, form) == unknown
+    expired = make_file(project)
+    expire(expired)
+    assert failed_with(api, {**form, "input_file_id": expired.uid}) == unknown
 
 
 def test_it_rejects_a_file_for_another_purpose(api: APIClient, project: Project, form: dict[str, Any]) -> None:
@@ -136,7 +152,7 @@ def test_the_same_idempotency_key_makes_one_batch(api: APIClient, stranger: APIC
     assert first == second
     assert Batch.objects.count() == 1
     assert refused(post(api, {**form, "priority": 1}, Idempotency_Key="k1"), 409)[1] == "idempotency_key_reused"
-    assert post(stranger, form, Idempotency_Key="k1").status_code == 400  # judged by itself
+    assert post(stranger, form, Idempotency_Key="k1").json()["id"] != first["id"]  # another project's key
 
 
 def test_list(api: APIClient, project: Project, stranger: APIClient) -> None:

@@ -116,10 +116,12 @@ def test_a_stranger_learns_nothing(site: Site, owned: Owned, route: str) -> None
 
 
 def test_a_stranger_cannot_make_a_batch_of_our_file(site: Site, owned: Owned) -> None:
-    before = site.belongings()
-    answer = site.http("stranger").post("/batches", **owned.body("POST batches"))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_not_found")
-    assert site.has_only(before)
+    made = site.http("stranger").post("/batches", **owned.body("POST batches")).json()
+    ended = site.wait(made["id"], role="stranger")
+    assert ended.status == "failed"
+    assert ended.errors
+    assert ended.errors.data
+    assert (ended.errors.data[0].message or "").startswith("No such file")
 
 
 def test_a_stranger_lists_only_what_is_his(site: Site, owned: Owned) -> None:

@@ -111,7 +111,6 @@ def test_a_deleted_input_does_not_take_its_batch_along(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"input_file_id": "file-nowhere"}, "input_file_id"),
         ({"input_file_id": "\0"}, "input_file_id"),
         ({"input_file_id": ""}, "input_file_id"),
         ({"endpoint": "/v1/images/generations"}, "endpoint"),

@@ -21,7 +21,6 @@ from apps.batches.api.serializers import (
 )
 from apps.batches.models import Batch, BatchQuerySet, File
 from apps.batches.output import output_lines
-from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
@@ -49,8 +48,8 @@ class BatchesView(ProjectView):
         responses=responses(BatchSerializer, 400, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        """An input file that does not exist in the key's project is a bad parameter (400, `input_file_id`); what makes
-        no line of a line inside the file is found later and ends the batch as `failed`; a bad body is its line's error.
+        """An input file that is not there, and a line that is none, are found later and end the batch as `failed`; a
+        bad body is its line's error.
         """
         form = NewBatchSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -66,12 +65,10 @@ class BatchesView(ProjectView):
 def _create(key: ApiKey, values: dict[str, Any]) -> dict[str, Any]:
     project, file_id = key.project, values["input_file_id"]
     file = File.objects.of(project).unexpired().filter(uid=file_id).first()
-    if file is None:
-        raise ApiError(400, f"No such file: {file_id}. Upload it first.", "file_not_found", "input_file_id")
     expiry = values.get("output_expires_after")
     batch = services.create_batch(
         project=project,
-        input_file=file,
+        input_file=file or file_id,
         endpoint=values["endpoint"],
         completion_window=values["completion_window"],
         metadata=values.get("metadata"),

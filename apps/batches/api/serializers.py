@@ -83,7 +83,7 @@ class OutputExpirySerializer(serializers.Serializer[Any]):
 
 
 class NewBatchSerializer(serializers.Serializer[Any]):
-    input_file_id = serializers.CharField(max_length=64)
+    input_file_id = serializers.CharField(max_length=50)
     endpoint = serializers.ChoiceField(ENDPOINTS)
     completion_window = serializers.CharField(
         max_length=4, help_text="'24h' as in OpenAI's API; here also other hours or days, up to '30d'."
