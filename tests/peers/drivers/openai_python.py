@@ -231,7 +231,7 @@ def chat_helper() -> None:
     with client.chat.completions.stream(model=MODEL, messages=MESSAGES, max_tokens=8) as stream:
         for _ in stream:
             pass
-        assert stream.get_final_completion().choices[0].message.content
+        assert stream.current_completion_snapshot.choices[0].message.content
 
 
 @check("chat as a stream that is left early")
