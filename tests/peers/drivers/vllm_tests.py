@@ -49,8 +49,8 @@ LARGER = "asserts what the larger model of that test answers"
 DOES_NOT_APPLY = {
     "zephyr-lora": "wants an adapter from the hub",
     "test_invocations": "sends no key",
-    "test_chat_logit_bias_valid": "computes with an engine of its own",
-    "test_chat_logit_bias_invalid": "computes with an engine of its own",
+    "::test_chat_logit_bias_valid": "computes with an engine of its own",
+    "::test_chat_logit_bias_invalid": "computes with an engine of its own",
     "test_check_models": ONE_MODEL,
     "responses/test_basic.py": ONE_MODEL,
     "test_per_request_metrics": FLAG,
