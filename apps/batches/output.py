@@ -5,26 +5,49 @@ from typing import Any
 
 import msgspec
 import psycopg
+from django.db import connection
 
 from apps.batches.models import Batch
 from apps.core.json_lines import escape_separators, escape_separators_in_bytes
 
 FETCH = 500  # rows in memory at a time
+RESULTS = (
+    "SELECT line, custom_id, status_code, request_id, body, error_code, error_message"
+    " FROM batches_result WHERE batch_id = %s AND failed = %s AND line > %s ORDER BY line"
+)
 
 _json = msgspec.json.encode
 
 
-def output_lines(connection: psycopg.Connection[Any], batch: Batch, *, failed: bool) -> Iterator[bytes]:
-    """The lines of the output file, or of the error file, in input order. The connection must not autocommit."""
-    with connection.cursor(name=f"output_{batch.pk}") as cursor:
+def output_lines(source: psycopg.Connection[Any], batch: Batch, *, failed: bool) -> Iterator[bytes]:
+    """The lines of the output file, or of the error file, in input order, as they are at one moment.
+
+    The connection must not autocommit, and the lines be taken without a pause: PostgreSQL ends idle transactions.
+    """
+    with source.cursor(name=f"output_{batch.pk}") as cursor:
         cursor.itersize = FETCH
-        cursor.execute(
-            "SELECT line, custom_id, status_code, request_id, body, error_code, error_message"
-            " FROM batches_result WHERE batch_id = %s AND failed = %s ORDER BY line",
-            (batch.pk, failed),
-        )
+        cursor.execute(RESULTS, (batch.pk, failed, 0))
         for row in cursor:
             yield _output_line(batch.uid, *row)
+
+
+def output_so_far(batch: Batch, *, failed: bool) -> Iterator[bytes]:
+    """The same lines in pages, for whoever takes them as slowly as they like: nothing is held between two pages.
+
+    Each page is as the rows are when it is read. So while the batch runs each line comes at most once, and in input
+    order; one that ends after its page was read does not come.
+    """
+    rows = _page(batch.pk, failed, 0)
+    while rows:
+        for row in rows:
+            yield _output_line(batch.uid, *row)
+        rows = _page(batch.pk, failed, rows[-1][0]) if len(rows) == FETCH else []
+
+
+def _page(batch: int, failed: bool, after: int) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"{RESULTS} LIMIT {FETCH}", (batch, failed, after))
+        return cursor.fetchall()
 
 
 def _output_line(

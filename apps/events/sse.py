@@ -7,7 +7,6 @@ from functools import partial
 
 import msgspec
 from channels.db import database_sync_to_async
-from django.db import close_old_connections
 from django.http import StreamingHttpResponse
 
 from apps.accounts.models import ApiKey
@@ -20,7 +19,6 @@ RECHECK = 30.0  # seconds after which a key may have been revoked
 
 def stream(topic: str, uid: str, key: ApiKey) -> StreamingHttpResponse:
     """`progress` after each change, then one `done`. It does not ask whether the key may see the object."""
-    close_old_connections()  # a stream must not keep its request's connection from the pool
     return StreamingHttpResponse(
         _events(topic, uid, key),
         content_type="text/event-stream",

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.shortcuts import get_object_or_404
 
 from apps.batches.admin import lines
 from apps.batches.models import Batch, File, Request, Result
-from apps.batches.output import output_lines
+from apps.batches.output import output_so_far
 from apps.batches.progress import snapshot_of
 from apps.batches.texts import answer_text, parsed, prompt_text
 from apps.core.api.streaming import stream
-from apps.core.db import connect
 from apps.events.rates import Rates
 
 SHOWN_CHARACTERS = 200_000  # of one body; the rest is in the downloads
@@ -100,9 +100,4 @@ def _body(text: str, read: Any) -> Body:
 
 def lines_so_far(batch: Batch, *, failed: bool) -> AsyncIterator[bytes]:
     """The output or error file as far as it is known, streamed from the rows."""
-
-    def rows() -> Iterator[bytes]:
-        with connect(autocommit=False) as connection:
-            yield from output_lines(connection, batch, failed=failed)
-
-    return stream(rows)
+    return stream(partial(output_so_far, batch, failed=failed))

@@ -1,7 +1,7 @@
 """/v1/batches, and what this server offers beside OpenAI's routes: retry, pause, resume, output."""
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -20,13 +20,12 @@ from apps.batches.api.serializers import (
     OutputQuery,
 )
 from apps.batches.models import Batch, BatchQuerySet, File
-from apps.batches.output import output_lines
+from apps.batches.output import output_so_far
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
-from apps.core.api.streaming import respond, stream
+from apps.core.api.streaming import stream
 from apps.core.api.views import find
-from apps.core.db import connect
 from apps.core.errors import Conflict
 
 BATCH = responses(BatchSerializer, 404, 409)
@@ -165,12 +164,7 @@ class BatchOutputView(ProjectView):
         failed = validated_query(OutputQuery, request)["failed"]
         batch = find(Batch.objects.of(self.project), batch_id, "batch")
         headers = {"Content-Type": "application/jsonl", "Cache-Control": "no-store"}
-        return respond(stream(lambda: _lines(batch, failed)), headers)
-
-
-def _lines(batch: Batch, failed: bool) -> Iterator[bytes]:
-    with connect(autocommit=False) as source:
-        yield from output_lines(source, batch, failed=failed)
+        return StreamingHttpResponse(stream(partial(output_so_far, batch, failed=failed)), headers=headers)
 
 
 def _batches(project: Project) -> BatchQuerySet:

@@ -25,7 +25,6 @@ from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.parsers import FormParser, sha256_of
 from apps.core.api.schema import list_of, responses
-from apps.core.api.streaming import respond
 from apps.core.api.views import find
 
 
@@ -110,7 +109,7 @@ class FileContentView(ProjectView):
             chunks = storage.open_range(str(file.content), part.start, part.end)
         except FileNotFoundError as error:  # it was deleted a moment ago
             raise ApiError(404, f"No such file: {file_id}", "file_not_found", "id") from error
-        return respond(chunks, headers, status=206 if wanted else 200)
+        return StreamingHttpResponse(chunks, status=206 if wanted else 200, headers=headers)
 
 
 def _wanted_range(request: Request, file: File, etag: str) -> ranges.ByteRange | None:

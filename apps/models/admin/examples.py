@@ -20,6 +20,7 @@ from apps.models.admin.page import PagesAdmin
 from apps.models.models import ExampleSet, TriedPrompt
 
 SHOWN = 100  # prompts of a set; all are in the download
+FETCH = 200  # prompts of a download in memory at a time
 
 
 @admin.register(ExampleSet)
@@ -75,8 +76,17 @@ class ExampleSetAdmin(PagesAdmin):
 
 
 def _lines(examples: ExampleSet) -> Iterator[bytes]:
-    for prompt in TriedPrompt.objects.filter(example_set=examples).iterator(chunk_size=200):
-        for model, answer in prompt.answers.items():
-            conversation = [*prompt.messages, {"role": "assistant", "content": answer}]
-            line = {"messages": conversation, "model": model, "parameters": prompt.parameters}
-            yield escape_separators_in_bytes(json.dumps(line, ensure_ascii=False).encode()) + b"\n"
+    """In pages, since the client may take its time."""
+    prompts = TriedPrompt.objects.filter(example_set=examples).order_by("pk")
+    page = list(prompts[:FETCH])
+    while page:
+        for prompt in page:
+            yield from _lines_of(prompt)
+        page = list(prompts.filter(pk__gt=page[-1].pk)[:FETCH])
+
+
+def _lines_of(prompt: TriedPrompt) -> Iterator[bytes]:
+    for model, answer in prompt.answers.items():
+        conversation = [*prompt.messages, {"role": "assistant", "content": answer}]
+        line = {"messages": conversation, "model": model, "parameters": prompt.parameters}
+        yield escape_separators_in_bytes(json.dumps(line, ensure_ascii=False).encode()) + b"\n"

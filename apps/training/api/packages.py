@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Scope
 from apps.core.api.schema import responses
-from apps.core.api.streaming import respond, stream
+from apps.core.api.streaming import stream
 from apps.core.api.views import find
 from apps.training.deployments import packages
 from apps.training.models import Deployment
@@ -35,4 +35,4 @@ class PackageView(ProjectView):
             "Content-Length": str(package.size),
             "Content-Disposition": str(content_disposition_header(True, f"{package.name}.tar")),
         }
-        return respond(stream(package.tar), headers)
+        return StreamingHttpResponse(stream(package.tar), headers=headers)
