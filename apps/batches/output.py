@@ -13,7 +13,7 @@ from apps.core.json_lines import escape_separators, escape_separators_in_bytes
 FETCH = 500  # rows in memory at a time
 RESULTS = (
     "SELECT line, custom_id, status_code, request_id, body, error_code, error_message"
-    " FROM batches_result WHERE batch_id = %s AND failed = %s AND line > %s ORDER BY line"
+    " FROM batches_result WHERE batch_id = %s AND failed = %s"
 )
 
 _json = msgspec.json.encode
@@ -26,7 +26,7 @@ def output_lines(source: psycopg.Connection[Any], batch: Batch, *, failed: bool)
     """
     with source.cursor(name=f"output_{batch.pk}") as cursor:
         cursor.itersize = FETCH
-        cursor.execute(RESULTS, (batch.pk, failed, 0))
+        cursor.execute(f"{RESULTS} ORDER BY line", (batch.pk, failed))
         for row in cursor:
             yield _output_line(batch.uid, *row)
 
@@ -37,16 +37,24 @@ def output_so_far(batch: Batch, *, failed: bool) -> Iterator[bytes]:
     Each page is as the rows are when it is read. So while the batch runs each line comes at most once, and in input
     order; one that ends after its page was read does not come.
     """
-    rows = _page(batch.pk, failed, 0)
-    while rows:
-        for row in rows:
+    after = end = 0
+    while after < end or after < (end := _last_line(batch.pk)):
+        for row in _page(batch.pk, failed, after):
             yield _output_line(batch.uid, *row)
-        rows = _page(batch.pk, failed, rows[-1][0]) if len(rows) == FETCH else []
+        after += FETCH
+
+
+def _last_line(batch: int) -> int:
+    """That has a result by now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(line), 0) FROM batches_result WHERE batch_id = %s", (batch,))
+        return int(cursor.fetchone()[0])
 
 
 def _page(batch: int, failed: bool, after: int) -> list[tuple[Any, ...]]:
+    """A range of lines: with a LIMIT instead PostgreSQL may sort all that is left of the batch, for each page."""
     with connection.cursor() as cursor:
-        cursor.execute(f"{RESULTS} LIMIT {FETCH}", (batch, failed, after))
+        cursor.execute(f"{RESULTS} AND line > %s AND line <= %s ORDER BY line", (batch, failed, after, after + FETCH))
         return cursor.fetchall()
 
 
