@@ -55,7 +55,7 @@ def _page(batch: int, failed: bool, after: int) -> list[tuple[Any, ...]]:
     """A range of lines: with a LIMIT instead PostgreSQL may sort all that is left of the batch, for each page."""
     with connection.cursor() as cursor:
         cursor.execute(f"{RESULTS} AND line > %s AND line <= %s ORDER BY line", (batch, failed, after, after + FETCH))
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _output_line(
