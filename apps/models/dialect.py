@@ -19,6 +19,8 @@ SENTENCES: tuple[tuple[str, str, str | None, str | None], ...] = (
      ' out, or set tool_choice to "none".', "tools", "unsupported_parameter"),
     ("--trust-request-chat-template", "Requests cannot bring a chat template of their own: leave chat_template out.",
      "chat_template", "unsupported_parameter"),
+    ("VLLM_ENABLE_RESPONSES_API_STORE", "Responses are not kept here, so that none can run in the background: leave"
+     " background and store out.", "background", "unsupported_parameter"),
     ("--enable-prompt-embeds", "Embeddings are not taken as a prompt: send text, or token ids.", "prompt_embeds",
      "unsupported_parameter"),
     ("--enable-mm-embeds", "Embeddings of images, audio and video are not taken: send image_url, audio_url or"
@@ -26,8 +28,8 @@ SENTENCES: tuple[tuple[str, str, str | None, str | None], ...] = (
     ("--allowed-local-media-path", "Files of the server cannot be read: send a data: URL, or https: where the site"
      " allows it.", "messages", "unsupported_parameter"),
 )  # fmt: skip
-"""A flag in vLLM's message -> what to say instead, the parameter, the code."""
-FLAG = re.compile(r"`?--[a-z][a-z0-9-]+")
+"""A flag or variable in vLLM's message -> what to say instead, the parameter, the code."""
+FLAG = re.compile(r"`?--[a-z][a-z0-9-]+|VLLM_[A-Z_]+")
 VALIDATION = re.compile(r"\d+ validation errors?:\n")
 ENTRY = re.compile(r"""'(type|loc|msg)': ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ")  # of a C++ library: when, and in which of its lines

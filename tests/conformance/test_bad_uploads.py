@@ -119,7 +119,7 @@ def test_it_keeps_names_to_names(site: Site, name: str) -> None:
         (b"[]", ""),
         (b"null", ""),
         (b'{"input_file_id": "a\0b"}', "could not parse"),
-        (b'{"input_file_id": "\\u0000", "endpoint": "/v1/embeddings", "completion_window": "24h"}', "ull"),
+        (b'{"input_file_id": "\\u0000", "endpoint": "/v1/embeddings", "completion_window": "24h"}', "NUL"),
         (b'{"input_file_id": "\\ud800", "endpoint": "/v1/embeddings", "completion_window": "24h"}', ""),
         (b'{"priority": 1e400}', ""),
         (b'{"priority": ' + b"9" * 5_000 + b"}", ""),
@@ -136,7 +136,7 @@ def test_it_rejects_a_bad_json_body(site: Site, body: bytes, words: str) -> None
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "nonsense", "application/json; charset=utf-16"])
 def test_it_rejects_other_kinds_of_bodies(site: Site, kind: str) -> None:
     before = site.belongings()
-    body = json.dumps({"input_file_id": "file-x", "endpoint": CHAT, "completion_window": "24h"}).encode()
+    body = json.dumps({"endpoint": CHAT, "completion_window": "24h"}).encode()
     answer = site.http().post("/batches", content=body, headers={"Content-Type": kind})
     assert answer.status_code in (400, 415)
     assert site.has_only(before)

@@ -36,5 +36,7 @@ def test_bad_input_is_not_sent_again(site: Site) -> None:
     """What a client did wrong must not look like trouble of ours: SDKs repeat 408, 409, 429 and 5xx."""
     patient = site.client().with_options(max_retries=2)
     with pytest.raises(openai.BadRequestError) as caught:
-        patient.batches.create(input_file_id="file-nowhere", endpoint=CHAT, completion_window="24h")
+        patient.batches.create(
+            input_file_id="file-x", endpoint=CHAT, completion_window="24h", metadata={"k": "v" * 600}
+        )
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"

@@ -76,7 +76,7 @@ def test_a_key_is_its_projects_own(site: Site) -> None:
 def test_a_refused_request_does_not_use_the_key_up(site: Site) -> None:
     headers = once()
     with pytest.raises(openai.BadRequestError):
-        create(site.client(), "file-nowhere", headers)
+        create(site.client(), "", headers)
     assert create(site.client(), site.upload(chats("hello")).id, headers).startswith("batch_")
 
 

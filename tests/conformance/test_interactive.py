@@ -1,5 +1,6 @@
 """The stock client against the real vLLM and against the site in front of it: the same, field by field."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,10 +170,16 @@ def test_it_works(served: Served, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors_are_the_engine_s(served: Served, name: str) -> None:
-    expected = told(ERRORS[name], served.bare(MODEL))
-    assert expected[0] >= 400
-    assert told(ERRORS[name], served.site) == expected
+def test_errors_are_the_engine_s_in_openai_s_shape(served: Served, name: str) -> None:
+    """The same status; `code` a word or null; and nothing of how the engine is started."""
+    status, _ = told(ERRORS[name], served.bare(MODEL))
+    assert status >= 400
+    ours, error = told(ERRORS[name], served.site)
+    assert ours == status
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] is None or not str(error["code"]).isdecimal()
+    assert not re.search("--[a-z]|VLLM_|vllm", error["message"]), error["message"]
 
 
 def test_a_client_s_timeout_ends_the_generation(served: Served) -> None:

@@ -128,7 +128,7 @@ def test_prompts_that_are_all_too_long_end_the_run(
         ({"parameters": {"stop": 4}}, "parameters.stop"),
         ({"parameters": {"system": "a\0b"}}, "parameters.system"),
         ({"parameters": {"response_format": "json"}}, "parameters.response_format"),
-        ({"parameters": {"response_format": {"x": "y" * 70_000}}}, "parameters.response_format"),
+        ({"parameters": {"response_format": {"x": "y" * 70_000}}}, "parameters.response_format.x"),
         ({"parameters": {"stream": True}}, "parameters"),
         ({"parameters": {"n": 4}}, "parameters"),
         ({"samples": 9}, "samples"),

@@ -80,7 +80,7 @@ def test_it_leaves_it_to_the_worker_unless_told_to_wait(model: Model, capsys: An
         (["nobody"], "There is no model 'nobody'"),
         (["test-model", "--concurrency", "1;2"], "numbers with commas"),
         (["test-model", "--concurrency", "0"], "each from 1 to"),
-        (["test-model", "--output-tokens", "0"], "output_tokens must be from 2"),
+        (["test-model", "--output-tokens", "1"], "output_tokens must be from 2"),
         (["test-model", "--compare", "test-model"], "was not measured yet"),
     ],
 )

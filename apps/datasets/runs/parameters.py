@@ -69,6 +69,8 @@ def _check(name: str, value: Any) -> None:
         _check_number(name, value)
     elif name == "system" and not (isinstance(value, str) and len(value) <= SYSTEM_CHARACTERS and _storable(value)):
         raise _bad(name, f"must be a text of at most {SYSTEM_CHARACTERS:,} characters")
+    elif name == "stop" and not all(isinstance(text, str) for text in (value if isinstance(value, list) else [value])):
+        raise _bad(name, "must be a text or a list of texts")
     elif name in OBJECTS and not isinstance(value, dict):
         raise _bad(name, "must be an object")
 
