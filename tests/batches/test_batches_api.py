@@ -147,6 +147,19 @@ def test_it_rejects_a_file_for_another_purpose(api: APIClient, project: Project,
     assert refused(post(api, {**form, "input_file_id": file.uid})) == ("input_file_id", "invalid_value")
 
 
+def test_the_idempotency_key_may_be_in_the_body(api: APIClient, form: dict[str, Any]) -> None:
+    """ogx's client sends it there."""
+    first, second = (post(api, {**form, "idempotency_key": "k1"}).json() for _ in range(2))
+    assert first == second
+    assert post(api, form, Idempotency_Key="k1").json() == first
+    changed = {**form, "priority": 1, "idempotency_key": "k1"}
+    assert refused(post(api, changed), 409)[1] == "idempotency_key_reused"
+    both = post(api, {**form, "idempotency_key": "k1"}, Idempotency_Key="k2")
+    assert refused(both) == ("idempotency_key", "invalid_value")
+    assert refused(post(api, {**form, "idempotency_key": "a b"}))[1] == "invalid_value"
+    assert Batch.objects.count() == 1
+
+
 def test_the_same_idempotency_key_makes_one_batch(api: APIClient, stranger: APIClient, form: dict[str, Any]) -> None:
     first, second = (post(api, form, Idempotency_Key="k1").json() for _ in range(2))
     assert first == second

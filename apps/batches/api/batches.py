@@ -21,6 +21,7 @@ from apps.batches.api.serializers import (
 )
 from apps.batches.models import Batch, BatchQuerySet, File
 from apps.batches.output import output_so_far
+from apps.core.api.bodies import validated_body
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
 from apps.core.api.schema import list_of, responses
@@ -50,14 +51,14 @@ class BatchesView(ProjectView):
         """An input file that is not there, and a line that is none, are found later and end the batch as `failed`; a
         bad body is its line's error.
         """
-        form = NewBatchSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(NewBatchSerializer, request)
+        key = values.pop("idempotency_key", None)
         return once(
             request,
             owner=self.project.uid,
             fingerprint=json.dumps(values, sort_keys=True),
             run=lambda: _create(self.key, values),
+            key=key,
         )
 
 

@@ -20,6 +20,7 @@ from apps.batches.api.serializers import (
 )
 from apps.batches.models import File
 from apps.core.api import ranges
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
@@ -47,10 +48,8 @@ class FilesView(ProjectView):
         responses=responses(FileSerializer, 400, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        form = UploadSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        upload, purpose = form.validated_data["file"], form.validated_data["purpose"]
-        seconds = form.validated_data.get("expires_after[seconds]")
+        values = validated_body(UploadSerializer, request)
+        upload, purpose, seconds = values["file"], values["purpose"], values.get("expires_after[seconds]")
 
         def create() -> dict[str, Any]:
             file = services.create_file(

@@ -96,6 +96,9 @@ class NewBatchSerializer(serializers.Serializer[Any]):
     priority = serializers.IntegerField(
         default=0, min_value=PRIORITIES[0], max_value=PRIORITIES[1], help_text="Higher runs first. Not in OpenAI's API."
     )
+    idempotency_key = serializers.CharField(
+        required=False, allow_null=True, help_text="As the header Idempotency-Key, for clients that have it here."
+    )
 
 
 class BatchErrorSerializer(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from apps.batches import uploads
 from apps.batches.api.serializers import FileSerializer, OutputExpirySerializer, UploadField
 from apps.batches.models import Upload, UploadPart
 from apps.batches.services import UPLOAD_PURPOSES
+from apps.core.api.bodies import validated_body
 from apps.core.api.idempotency import once
 from apps.core.api.parsers import FormParser, plain_name, sha256_of
 from apps.core.api.schema import ConstantField, UnixField, responses
@@ -84,9 +85,7 @@ class UploadsView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """A file that is too large for its purpose is refused here, before a byte of it was sent."""
-        form = NewUploadSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(NewUploadSerializer, request)
         expiry = values.get("expires_after")
 
         def create() -> dict[str, Any]:
@@ -120,9 +119,7 @@ class PartsView(OneUploadView):
     def post(self, request: Request, upload_id: str) -> Response:
         """Parts may come in any order, several at once, and again. One that is answered is kept."""
         upload = self.upload(upload_id)
-        form = NewPartSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        data = form.validated_data["data"]
+        data = validated_body(NewPartSerializer, request)["data"]
 
         def add() -> dict[str, Any]:
             return dict(UploadPartSerializer(uploads.add_part(upload=upload, content=data)).data)
@@ -141,9 +138,7 @@ class CompleteUploadView(OneUploadView):
     def post(self, request: Request, upload_id: str) -> Response:
         """The file is there with all its bytes, or not at all. The same parts again get the same answer."""
         upload = self.upload(upload_id)
-        form = CompletionSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(CompletionSerializer, request)
         done = uploads.complete_upload(upload=upload, part_ids=values["part_ids"], md5=values.get("md5"))
         return Response(UploadObjectSerializer(done).data)
 

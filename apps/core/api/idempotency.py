@@ -22,21 +22,32 @@ KEPT = timedelta(hours=24)
 SANE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def once(request: Request, *, owner: str, fingerprint: str, run: Callable[[], dict[str, Any]]) -> Response:
+def once(
+    request: Request, *, owner: str, fingerprint: str, run: Callable[[], dict[str, Any]], key: str | None = None
+) -> Response:
     """The answer to a request: `run`'s, or the stored one where its Idempotency-Key was used before.
 
-    `owner` tells the keys of different tenants apart; `fingerprint` stands for the request's content. What `run` raises
-    is not stored, so that the client can correct it and use the key again. Raises `ApiError` 409 for a key with other
-    content (do not retry) and for one whose first request still runs (retry later).
+    `owner` tells the keys of different tenants apart; `fingerprint` stands for the request's content. `key` is one that
+    came in the body, where a route has such a field. What `run` raises is not stored, so that the client can correct it
+    and use the key again. Raises `ApiError` 409 for a key with other content (do not retry) and for one whose first
+    request still runs (retry later).
     """
-    key = request.headers.get("Idempotency-Key")
+    key = _key(request.headers.get("Idempotency-Key"), key)
     if key is None:
         return Response(run())
-    if not SANE.fullmatch(key):
-        raise ApiError(400, "Idempotency-Key must be 1 to 255 printable ASCII characters.", "invalid_value")
     digest = hashlib.sha256(fingerprint.encode("utf-8", "surrogatepass")).hexdigest()
     with transaction.atomic():
         return Response(_once(f"{owner} {request.method} {request.path}"[:200], key, digest, run))
+
+
+def _key(header: str | None, body: str | None) -> str | None:
+    if header is not None and body not in (None, header):
+        message = "The header Idempotency-Key and idempotency_key in the body differ. Send one of them."
+        raise ApiError(400, message, "invalid_value", "idempotency_key")
+    key = header if body is None else body
+    if key is not None and not SANE.fullmatch(key):
+        raise ApiError(400, "Idempotency-Key must be 1 to 255 printable ASCII characters.", "invalid_value")
+    return key
 
 
 def _once(scope: str, key: str, digest: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from apps.core.api.bodies import IGNORED, IGNORED_HEADER, MAX_IGNORED, header_text
 from apps.core.api.errors import ApiError
 from apps.core.api.routes import unknown_route
 
@@ -25,6 +26,13 @@ class ApiView(APIView):
 
     content_negotiation_class = OneFormat
     required_scopes: dict[str, str] = {}
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """It names what was passed over of the request's body."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        if ignored := (request.parser_context or {}).get(IGNORED):
+            answer.headers[IGNORED_HEADER] = ", ".join(header_text(sentence) for sentence in ignored[:MAX_IGNORED])
+        return answer
 
 
 class UnknownRoute(APIView):

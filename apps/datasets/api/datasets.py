@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
@@ -57,9 +58,7 @@ class DatasetsView(ProjectView):
         responses=responses(DatasetSerializer, 400, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        form = NewDatasetSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewDatasetSerializer, request)
 
         def run() -> dict[str, Any]:
             return shown(services.create_dataset(project=self.project, **values))
@@ -82,9 +81,8 @@ class DatasetView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """What is left out stays as it is."""
         dataset = find(datasets(self.project), dataset_id, "dataset")
-        form = ChangedDatasetSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        return Response(shown(services.update_dataset(dataset=dataset, **form.validated_data)))
+        values = validated_body(ChangedDatasetSerializer, request)
+        return Response(shown(services.update_dataset(dataset=dataset, **values)))
 
     @extend_schema(operation_id="delete_dataset", responses=responses(DatasetDeletedSerializer, 404, 409))
     def delete(self, request: Request, dataset_id: str) -> Response:
@@ -138,10 +136,9 @@ class RemoveExamplesView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """A new version without them; earlier versions keep them."""
         dataset = find(datasets(self.project), dataset_id, "dataset")
-        form = RemovalSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        numbers, note = form.validated_data["examples"], form.validated_data["note"]
-        return Response(VersionSerializer(services.remove_examples(dataset=dataset, numbers=numbers, note=note)).data)
+        values = validated_body(RemovalSerializer, request)
+        version = services.remove_examples(dataset=dataset, numbers=values["examples"], note=values["note"])
+        return Response(VersionSerializer(version).data)
 
 
 class SplitsView(ProjectView):
@@ -166,9 +163,7 @@ class SplitsView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """Who is in which part is stored: the same seed and shares divide the same examples in the same way."""
         dataset = find(datasets(self.project), dataset_id, "dataset")
-        form = NewSplitSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewSplitSerializer, request)
         fingerprint = json.dumps(values, sort_keys=True)
         version = version_of(dataset, values.pop("version", None))
 

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
@@ -105,9 +106,7 @@ class ExportsView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """It goes on by itself. Once it is `completed`, its file is downloaded as any other."""
-        form = NewExportSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewExportSerializer, request)
         return once(
             request,
             owner=self.project.uid,

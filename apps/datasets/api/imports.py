@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Project, Scope
 from apps.batches.models import File
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
@@ -60,9 +61,7 @@ class ImportsView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """A new version with the file's rows. It goes on by itself: watch its events, or look at it until it ends."""
         dataset = find(datasets(self.project), dataset_id, "dataset")
-        form = NewImportSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewImportSerializer, request)
         fingerprint = json.dumps(values, sort_keys=True)
         file = _file(self.project, values.pop("file_id"))
 
@@ -84,9 +83,7 @@ class PreviewView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """What an import would make of the file's first five rows. Nothing is stored."""
         find(datasets(self.project), dataset_id, "dataset")
-        form = NewPreviewSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewPreviewSerializer, request)
         seen = services.preview(file=_file(self.project, values.pop("file_id")), **values)
         return Response(PreviewSerializer(seen).data)
 
@@ -145,9 +142,7 @@ class SearchesView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """Which examples say what an earlier one says, exactly or nearly."""
         dataset = find(datasets(self.project), dataset_id, "dataset")
-        form = NewSearchSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewSearchSerializer, request)
         fingerprint = json.dumps(values, sort_keys=True)
         version = version_of(dataset, values.pop("version", None))
 

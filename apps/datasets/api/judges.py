@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
@@ -79,9 +80,7 @@ class JudgesView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """It is asked for a score from 1 to 5 for each answer, as a batch."""
-        form = NewJudgeSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewJudgeSerializer, request)
         fingerprint = json.dumps(values, sort_keys=True)
 
         def run() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Membership, Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.pagination import validated_query
 from apps.core.api.schema import responses
 from apps.core.api.views import find
@@ -78,9 +79,7 @@ class AssignmentsView(ProjectView):
     def post(self, request: Request, run_id: str) -> Response:
         """Deal the items that the filters leave, evenly. Sent twice, it changes nothing more."""
         run = find(Run.objects.of(self.project).select_related("dataset"), run_id, "run")
-        form = NewAssignmentsSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(NewAssignmentsSerializer, request)
         filters = Filters.parse({name: str(value) for name, value in values.get("filters", {}).items()})
         items = assignments.assign(
             run=run, reviewers=_reviewers(self.project, values["reviewers"]),

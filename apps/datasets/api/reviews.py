@@ -8,12 +8,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import ApiKey, Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import validated_query
@@ -84,12 +84,6 @@ def entry_shape(entry: changes.Entry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _form(serializer: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    form = serializer(data=request.data)
-    form.is_valid(raise_exception=True)
-    return dict(form.validated_data)
-
-
 class ItemsView(ProjectView):
     required_scopes: dict[str, str] = {"GET": Scope.DATASETS_READ}
 
@@ -135,7 +129,7 @@ class ItemView(ProjectView):
     def patch(self, request: Request, run_id: str, number: int) -> Response:
         """The example's tags; the note and the state of the key's user. All of it, or nothing."""
         run = find(Run.objects.of(self.project), run_id, "run")
-        reviewer, form = reviewer_of(self.key), _form(ChangedItemSerializer, request)
+        reviewer, form = reviewer_of(self.key), validated_body(ChangedItemSerializer, request)
         example = Example.objects.select_related("dataset").filter(items__run=run, number=number).first()
         if example is None:
             raise _no_item(number)
@@ -187,7 +181,7 @@ def _unstar(*, answer: Answer, reviewer: User) -> Change | None:
 class RatingView(DecidingView):
     @extend_schema(operation_id="rate_answer", request=NewRatingSerializer, responses=DECIDED)
     def post(self, request: Request, answer_id: str) -> Response:
-        return self.decide(answer_id, reviews.rate, **_form(NewRatingSerializer, request))
+        return self.decide(answer_id, reviews.rate, **validated_body(NewRatingSerializer, request))
 
     @extend_schema(operation_id="unrate_answer", request=None, responses=DECIDED)
     def delete(self, request: Request, answer_id: str) -> Response:
@@ -198,7 +192,7 @@ class EditView(DecidingView):
     @extend_schema(operation_id="edit_answer", request=NewEditSerializer, responses=DECIDED)
     def post(self, request: Request, answer_id: str) -> Response:
         """The model's answer stays; the edit is the key's user's, and replaces an earlier one of theirs."""
-        return self.decide(answer_id, reviews.edit, **_form(NewEditSerializer, request))
+        return self.decide(answer_id, reviews.edit, **validated_body(NewEditSerializer, request))
 
     @extend_schema(operation_id="remove_edit", request=None, responses=DECIDED)
     def delete(self, request: Request, answer_id: str) -> Response:
@@ -211,7 +205,7 @@ class PreferencesView(ProjectView):
     @extend_schema(operation_id="create_preference", request=NewPreferenceSerializer, responses=DECIDED)
     def post(self, request: Request) -> Response:
         """A verdict on two answers to the same example; it replaces an earlier one of the key's user."""
-        reviewer, form = reviewer_of(self.key), _form(NewPreferenceSerializer, request)
+        reviewer, form = reviewer_of(self.key), validated_body(NewPreferenceSerializer, request)
         left, right = (find_answer(self.project, form[side], side) for side in ("left", "right"))
         change = reviews.prefer(left=left, right=right, reviewer=reviewer, verdict=form["verdict"], blind=form["blind"])
         return Response(_decision(change))
@@ -228,7 +222,7 @@ class UndoView(ProjectView):
     def post(self, request: Request, dataset_id: str) -> Response:
         """Put back what the latest change of the key's user in this dataset found. Not `changed`: there is none."""
         dataset = find(Dataset.objects.of(self.project).select_related("project"), dataset_id, "dataset")
-        reviewer, form = reviewer_of(self.key), _form(UndoSerializer, request)
+        reviewer, form = reviewer_of(self.key), validated_body(UndoSerializer, request)
 
         def run() -> dict[str, Any]:
             return _decision(reviews.undo(reviewer=reviewer, dataset=dataset, change=form.get("change")))

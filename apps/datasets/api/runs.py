@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import ApiKey, Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
@@ -156,9 +157,7 @@ class RunsView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """One batch for each model, or several where it would be too large; answers come in while they run."""
-        form = NewRunSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewRunSerializer, request)
 
         def run() -> dict[str, Any]:
             chosen = _chosen(self.key, values)
@@ -175,14 +174,12 @@ class EstimateView(ProjectView):
 
     @extend_schema(
         operation_id="estimate_run",
-        request=ChosenSerializer,
+        request=NewRunSerializer,
         responses=responses(EstimateSerializer, 400, 404, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        """Tokens, time and cost, and where each number comes from. It starts nothing."""
-        form = ChosenSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        chosen = _chosen(self.key, dict(form.validated_data))
+        """Tokens, time and cost, and where each number comes from. It takes what a run takes, and starts nothing."""
+        chosen = _chosen(self.key, validated_body(NewRunSerializer, request))
         chosen["parameters"] = parameters.check(chosen["parameters"])
         return Response(EstimateSerializer(estimates.estimate(**chosen).as_dict()).data)
 
@@ -235,9 +232,7 @@ class ColumnsView(ProjectView):
     def post(self, request: Request, run_id: str) -> Response:
         """One more model is asked what the others were asked."""
         run = find(found_runs(self.project), run_id, "run")
-        form = NewColumnSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        name = form.validated_data["model"]
+        name = validated_body(NewColumnSerializer, request)["model"]
 
         def add() -> dict[str, Any]:
             (model,) = models_named([name], self.key, "model")

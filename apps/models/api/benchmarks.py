@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import ApiKey, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
@@ -83,9 +84,7 @@ class BenchmarksView(ProjectView):
         responses=responses(BenchmarkSerializer, 400, 404, 409, 413, 415),
     )
     def post(self, request: Request) -> Response:
-        form = NewBenchmarkSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewBenchmarkSerializer, request)
         name = values.pop("model")
         model = Model.objects.usable_by(self.project).filter(name=name).first()
         if model is None or not self.key.allows_model(name):

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import Project, Scope
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
@@ -75,9 +76,7 @@ class NewInstallView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """It goes on by itself: watch its events, or look at it until it is `ready`, `refused` or `failed`."""
-        form = NewInstallSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = dict(form.validated_data)
+        values = validated_body(NewInstallSerializer, request)
         fingerprint = json.dumps(values, sort_keys=True)
         base = self._base(values.pop("base", ""))
 

@@ -10,6 +10,7 @@ import msgspec
 from django.conf import settings
 from yarl import URL
 
+from apps.core.api.bodies import IGNORED_HEADER, MAX_IGNORED, header_text
 from apps.core.api.errors import ApiError
 from apps.models import dialect, sampling
 from apps.models.blanks import with_warning
@@ -30,8 +31,6 @@ ENDPOINTS = {
 TRIES = 2  # of a request whose engine died before it answered
 BYTES_PER_TOKEN = 4  # of a prompt whose tokens nobody told
 PASSED_HEADERS = ("metadata",)  # where each vector lies in the bytes of `encoding_format: bytes`
-IGNORED_HEADER = b"x-ignored-parameter"
-MAX_IGNORED = 8  # headers
 ASK_FOR_USAGE = b',"stream_options":{"include_usage":true}}'
 
 
@@ -217,8 +216,8 @@ def _headers(request: Request, response: aiohttp.ClientResponse) -> tuple[tuple[
     """Those of the engine that belong to the answer, and what it will pass over of the request."""
     passed = [(name.encode(), response.headers[name].encode("latin-1", "replace")) for name in PASSED_HEADERS
               if name in response.headers]  # fmt: skip
-    ignored = [(IGNORED_HEADER, sentence.encode("ascii", "backslashreplace")) for sentence in request.ignored]
-    return (*passed, *ignored[:MAX_IGNORED])
+    ignored = [(IGNORED_HEADER.encode(), header_text(sentence).encode()) for sentence in request.ignored[:MAX_IGNORED]]
+    return (*passed, *ignored)
 
 
 async def _more(request: Request, response: aiohttp.ClientResponse, events: Events) -> AsyncIterator[bytes]:

@@ -1,6 +1,5 @@
 """One endpoint's table at work: which names it does not know, and a decoder that reads a sound request at C speed."""
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -9,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from apps.core.api.bodies import MAX_NAME, nearest_name, unrecognized
 from apps.models.requests.openai import CLIENT_ONLY, MESSAGE_NAMES, STREAM_NAMES
 from apps.models.requests.tables import Shape, Table
 
@@ -47,9 +47,8 @@ class Unknown:
     @property
     def sentence(self) -> str:
         if hint := CLIENT_ONLY.get(self.path):
-            return f"Unrecognized request argument supplied: {self.path}. {hint}"
-        guess = f" Did you mean {self.nearest}?" if self.nearest else ""
-        return f"Unrecognized request argument supplied: {self.path}.{guess}"
+            return f"{unrecognized(self.path)} {hint}"
+        return unrecognized(self.path, self.nearest)
 
 
 class Rules:
@@ -79,12 +78,13 @@ def _unknown(value: Any, shape: Shape, path: str) -> Iterator[Unknown]:
     elif isinstance(value, dict) and "properties" in shape:
         names = shape["properties"]
         for name, inner in value.items():
-            here = f"{path}.{name[:100]}" if path else name[:100]
+            start = f"{path}." if path else ""
+            here = start + name[:MAX_NAME]
             if name in names:
                 yield from _unknown(inner, names[name], here)
             else:
-                like = difflib.get_close_matches(name[:100], names, 1)
-                yield Unknown(here, f"{path}.{like[0]}" if like and path else (like or [""])[0])
+                nearest = nearest_name(name, names)
+                yield Unknown(here, nearest and start + nearest)
 
 
 def _with_names(shape: Shape, more: tuple[str, ...]) -> Shape:

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from apps.accounts.api.views import ProjectView
 from apps.accounts.models import ApiKey, Project, Scope
 from apps.accounts.tenancy import TenantQuerySet
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, page_query, validated_query
@@ -103,9 +104,7 @@ class DeployView(ProjectView):
     @extend_schema(operation_id="deploy_fine_tuning_job", request=NewDeploymentSerializer, responses=DEPLOYMENT)
     def post(self, request: Request, job_id: str) -> Response:
         """Serve what a job learned, once its answers were compared with the base model's."""
-        form = NewDeploymentSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(NewDeploymentSerializer, request)
         job = find(TrainingJob.objects.of(self.project), job_id, "fine_tuning_job")
         return once(
             request,
@@ -213,9 +212,7 @@ class EvaluateView(OneDeploymentView):
     )
     def post(self, request: Request, deployment_id: str) -> Response:
         """Have the base and the tuned model answer the same examples."""
-        form = NewEvaluationSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values, deployment = form.validated_data, self.deployment(deployment_id)
+        values, deployment = validated_body(NewEvaluationSerializer, request), self.deployment(deployment_id)
         return once(
             request,
             owner=self.project.uid,

@@ -13,6 +13,7 @@ from apps.accounts.api.views import ProjectView
 from apps.accounts.models import ApiKey, Project, Scope
 from apps.batches.models import File
 from apps.batches.services import check_metadata
+from apps.core.api.bodies import validated_body
 from apps.core.api.errors import ApiError
 from apps.core.api.idempotency import once
 from apps.core.api.pagination import list_object, page, validated_query
@@ -59,9 +60,7 @@ class JobsView(ProjectView):
         """A model or a file that does not exist for the key is a bad parameter (400); whatever is wrong inside a file
         is found later and ends the job as `failed`, with the lines in `file_errors`.
         """
-        form = NewJobSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        values = form.validated_data
+        values = validated_body(NewJobSerializer, request)
         return once(
             request,
             owner=self.project.uid,

@@ -83,6 +83,8 @@ async def test_it_says_which_names_the_engine_passes_over(asking: Asking, served
     assert answer.status == 200
     assert answer.headers["x-ignored-parameter"].endswith("supplied: top_kk. Did you mean top_k?")
     assert "x-ignored-parameter" not in (await asking.post(chat("x"))).headers
+    broken = await asking.post(chat("x", **{"a\r\nb: c": 5}))  # no header of the client's own making
+    assert broken.headers["x-ignored-parameter"] == r"Unrecognized request argument supplied: a\r\nb: c."
 
 
 async def test_it_passes_on_where_the_vectors_lie(asking: Asking, served: Model, settings: Any) -> None:
