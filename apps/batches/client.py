@@ -35,8 +35,7 @@ class Line:
     """A JSON object that has members, without a priority."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a line ended: exactly one of `status_code` and `error_code` is set."""
 
     line: Line

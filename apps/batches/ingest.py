@@ -8,19 +8,17 @@ Memory holds one block and one line, whatever the file's size; at most `MAX_ERRO
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
 import msgspec
 
+from apps.core.text import is_storable
 from apps.models import sampling
 
 MAX_ERRORS = 100
 BLOCK = 1024 * 1024  # bytes
-
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what PostgreSQL takes in no text
 
 WRONG_ENCODINGS = {
     b"\xff\xfe": "The file is UTF-16: save it as UTF-8.",
@@ -124,7 +122,7 @@ class Reader:
         if not 0 < (length := len(parsed.custom_id)) <= self.limits.custom_id:
             message = f"custom_id must have 1 to {self.limits.custom_id:,} characters; this one has {length:,}."
             raise Rejected("invalid_request", message, "custom_id")
-        if UNSTORABLE.search(parsed.custom_id):
+        if not is_storable(parsed.custom_id):
             raise Rejected("invalid_request", "custom_id must not hold NUL or lone surrogates.", "custom_id")
         return self._judged(number, parsed, text)
 

@@ -62,6 +62,14 @@ WITH unanswered AS (
 UPDATE batches_shard SET failed = failed + (SELECT count(*) FROM failed) WHERE id = %(shard)s
 """
 
+# Asked by a transaction after those that wrote the last results, whichever worker did: one of them sees them all.
+RING_IF_ENDED = """
+SELECT pg_notify('bell_control', '') WHERE EXISTS (
+    SELECT FROM unnest(%s::bigint[]) AS batch(id)
+    WHERE NOT EXISTS (SELECT FROM batches_shard s WHERE s.batch_id = batch.id AND s.lines > s.completed + s.failed)
+)
+"""
+
 COLUMNS = {
     "line": "int", "custom_id": "text", "failed": "bool", "status_code": "int", "body": "text", "error_code": "text",
     "error_message": "text", "request_id": "text", "attempts": "int", "latency_ms": "int",
@@ -158,12 +166,11 @@ class Ledger:
                 for (lines,) in cursor.fetchall():  # no row: somebody deleted the batch
                     left[shard_id] = lines
             self._count_from_here(cursor, left)
-            if 0 in left.values():
-                cursor.execute("SELECT pg_notify('bell_control', '')")
         return left
 
     def release(self, shards: Iterable[Shard], error: BaseException | None = None) -> None:
-        """Give them back. `error` is what ended the work on them, where it failed."""
+        """Give them back, and wake a control worker where that ends their batch. `error` is what ended the work on
+        them, where it failed."""
         shards = list(shards)
         failed = error is not None and not is_excused(error)
         for shard in shards if not failed else ():
@@ -174,6 +181,7 @@ class Ledger:
                 if error is not None and failed:
                     attempts.rest(cursor, shard.begun, plain(error))
                 leases.release(cursor, shard.held)
+            cursor.execute(RING_IF_ENDED, ([shard.batch for shard in shards],))
 
     def runnable(self, batches: Sequence[int]) -> set[int]:
         """Those of the batches that were neither cancelled, paused nor ended in the meantime."""

@@ -27,9 +27,11 @@ BOUNDS = dict.fromkeys(BOUNDED, "REQUEST_MAX_TOKENS") | {
     "prompt_logprobs": "REQUEST_MAX_LOGPROBS",
 }
 """Field -> the setting that bounds it from above; 0 bounds it from below."""
-PRIORITY = SEEN.index("priority")
-FIRST_BOUNDED = SEEN.index("stop")
+MODEL, STREAM, INPUT, STREAM_OPTIONS, PRIORITY, FIRST_BOUNDED = map(
+    SEEN.index, ("model", "stream", "input", "stream_options", "priority", "stop")
+)
 GRAMMARS = ("response_format", "structured_outputs", "text")
+NO_STREAM = (UNSET, None, False)
 TRUE = (1, "1", "on", "t", "true", "y", "yes")  # what the engine takes for true …
 FALSE = (0, "0", "off", "f", "false", "n", "no")  # … and for false
 
@@ -84,9 +86,6 @@ class _Read(msgspec.Struct):
     body: bytes
     ignored: tuple[str, ...] = ()
 
-    def get(self, name: str) -> Any:
-        return self.values[SEEN.index(name)]
-
 
 _decode_grammars = msgspec.json.Decoder(_Grammars).decode
 _decode_parts = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -95,10 +94,10 @@ _decode_parts = msgspec.json.Decoder(dict[str, Raw]).decode
 def check(body: bytes, endpoint: str) -> Checked:
     """The model that a batch's request asks, if everything is within bounds. Raises `Refused`."""
     read, model = _bounded(body, endpoint)
-    if read.get("stream") not in (UNSET, None, False):
+    if read.values[STREAM] not in NO_STREAM:
         message = "Requests of a batch cannot stream: leave stream out."
         raise Refused("streaming_unsupported", message, "stream")
-    inputs = _count_inputs(read.get("input")) if endpoint == "/v1/embeddings" else 0
+    inputs = _count_inputs(read.values[INPUT]) if endpoint == "/v1/embeddings" else 0
     return Checked(model, inputs, read.body, read.ignored)
 
 
@@ -111,7 +110,8 @@ def model_of(body: bytes) -> str:
 def check_interactive(body: bytes, endpoint: str) -> Asked:
     """What a request of somebody who waits asks for, if everything is within bounds. Raises `Refused`."""
     read, model = _bounded(body, endpoint)
-    return Asked(model, read.get("stream") is True, _wants_usage(read.get("stream_options")), read.body, read.ignored)
+    stream, options = read.values[STREAM], read.values[STREAM_OPTIONS]
+    return Asked(model, stream is True, _wants_usage(options), read.body, read.ignored)
 
 
 def _wants_usage(options: Any) -> bool:
@@ -134,12 +134,12 @@ def _bounded(body: bytes, endpoint: str) -> tuple[_Read, str]:
         read = _Read(rules.seen(rules.decode(body)), body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         read = _read_again(body, endpoint, rules)
-    model = _model(read.values[0])
+    model = _model(read.values[MODEL])
     if read.values[PRIORITY] is not UNSET:
         raise Refused("invalid_request", "A request has no priority of its own: set it on a batch.", "priority")
-    for index, value in enumerate(read.values[FIRST_BOUNDED:]):
+    for value, check_value in zip(read.values[FIRST_BOUNDED:], CHECKS, strict=True):
         if value is not UNSET and value is not None:
-            CHECKS[index](value)
+            check_value(value)
     if len(read.body) > settings.REQUEST_MAX_GRAMMAR_BYTES:
         _check_grammars(read.body)
     return read, model

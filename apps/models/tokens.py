@@ -1,6 +1,5 @@
 """The tokens that an engine says an answer took."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -9,8 +8,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 """What the database takes; another number makes the answer garbage."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     input: int = 0
     cached: int = 0
     """Of the input, those that the engine still had from earlier requests."""
@@ -22,6 +20,9 @@ class Tokens:
 class _Details(msgspec.Struct):
     cached_tokens: Count | None = 0
     reasoning_tokens: Count | None = 0
+
+
+_NO_DETAILS = _Details()
 
 
 class Usage(msgspec.Struct):
@@ -38,8 +39,8 @@ class Usage(msgspec.Struct):
 
     @property
     def tokens(self) -> Tokens:
-        given = self.prompt_tokens_details or self.input_tokens_details or _Details()
-        made = self.completion_tokens_details or self.output_tokens_details or _Details()
+        given = self.prompt_tokens_details or self.input_tokens_details or _NO_DETAILS
+        made = self.completion_tokens_details or self.output_tokens_details or _NO_DETAILS
         return Tokens(
             input=self.prompt_tokens or self.input_tokens or 0,
             cached=given.cached_tokens or 0,

@@ -174,12 +174,15 @@ def test_it_survives_the_loss_of_its_connection(ledger: Ledger, project: Project
     assert write(ledger, shard) == {shard.id: 0}
 
 
-def test_it_wakes_the_control_workers_when_a_shard_is_done(ledger: Ledger, project: Project, model: Model) -> None:
-    make_running(project, model, lines=2)
-    shard = take(ledger, model)
+def test_it_wakes_the_control_workers_when_the_batch_has_ended(ledger: Ledger, project: Project, model: Model) -> None:
+    make_running(project, model, lines=8)
+    first, last = take(ledger, model), take(ledger, model)
     with connect() as ear:
         ear.execute("LISTEN bell_control")
-        write(ledger, shard, shard.lines[:1])
+        write(ledger, first)
+        ledger.release([first])
+        write(ledger, last, last.lines[:1])
         assert list(ear.notifies(timeout=0.2)) == []
-        write(ledger, shard)
+        write(ledger, last)
+        ledger.release([last])
         assert list(ear.notifies(timeout=5, stop_after=1))
