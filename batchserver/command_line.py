@@ -6,8 +6,9 @@ import sys
 from django.core.management import execute_from_command_line
 from django.db import InterfaceError, OperationalError
 
+from apps.core.console import INTERRUPTED
+
 FAILED = 1
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 READER_GONE = 141  # its code for a closed pipe
 
 

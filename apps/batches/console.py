@@ -13,10 +13,9 @@ from rich.text import Text
 
 from apps.batches.models import Batch, Result
 from apps.batches.progress import TOPIC
-from apps.core.console import show
+from apps.core.console import INTERRUPTED, show
 from apps.events import progress
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 WAIT = "until it has ended; exit code 0: every request was answered, 3: some or all failed, 1: it did not complete"
 LINES_FAILED = 3  # exit code: the batch completed, and some or all of its lines failed
 DROP = ("", "created", "failed", "done")  # columns of the batches' table, on a narrow terminal

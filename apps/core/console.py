@@ -10,6 +10,7 @@ from rich.table import Table
 
 UNBOUNDED = 10_000  # columns, where a program or a file reads what is printed
 MOST = 1_000_000  # of what an option counts
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
 def whole_number(text: str) -> int:

@@ -8,9 +8,8 @@ from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 
+from apps.core.console import INTERRUPTED
 from apps.events import progress
-
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 Show = Callable[[Progress, progress.Snapshot], None]
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from apps.core.console import INTERRUPTED
 from apps.core.tasks import unowned
 from apps.models import demand
 from apps.models.models import Device, Engine, Model
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 DROP = ("settings", "source", "size")  # columns of the models' table, on a narrow terminal
 TELL_SECONDS = 1.0  # between two words to the workers that somebody waits
 LOOK_SECONDS = 0.2
