@@ -64,26 +64,27 @@ def test_a_trickle_is_a_stall(
     """It ends after a bounded number of tries, though each of them brings something; then it goes on where it was."""
     monkeypatch.setattr(errand, "PAUSES", (0,))
     monkeypatch.setattr(installation, "FETCH_TRIES", 2)
-    settings.MODEL_STALL_SECONDS, settings.MODEL_MIN_BYTES_PER_SECOND = 4, 100_000
+    settings.MODEL_STALL_SECONDS, settings.MODEL_MIN_BYTES_PER_SECOND = 2, 100_000
     hub.behave("acme/large", rate=10_000)
     new = control.drive(install())
     assert new.status == "failed"
-    assert "bytes came in 4 s, fewer than MODEL_MIN_BYTES_PER_SECOND asks for. What is here is kept" in new.message
+    assert "bytes came in 2 s, fewer than MODEL_MIN_BYTES_PER_SECOND asks for. What is here is kept" in new.message
     tries = len(hub.sent("acme/large")["model.safetensors"])
     assert 1 <= tries <= 2  # a busy machine may be as slow to ask as the hub is to answer
     hub.behave("acme/large")
-    start = max(end for _, end in hub.sent("acme/large")["model.safetensors"])
+    (kept,) = settings.MODELS_DIR.rglob("model.safetensors")
+    start = kept.stat().st_size
     again = start_install(source="acme/large", name="again", project=None)
     assert is_whole(control.drive(again), files)
     last = hub.sent("acme/large")["model.safetensors"][-1]
-    assert 0 < last[0] <= start
+    assert 0 < last[0] == start
 
 
 def test_what_is_slow_but_not_too_slow_is_left_alone(
     hub: RunningHub, control: ControlWorker, files: dict[str, Any], settings: Any
 ) -> None:
-    settings.MODEL_STALL_SECONDS, settings.MODEL_MIN_BYTES_PER_SECOND = 4, 10_000
-    hub.behave("acme/large", rate=300_000)
+    settings.MODEL_STALL_SECONDS, settings.MODEL_MIN_BYTES_PER_SECOND = 3, 10_000
+    hub.behave("acme/large", rate=500_000)
     assert is_whole(control.drive(install()), files)
     assert len(hub.sent("acme/large")["model.safetensors"]) == 1
 
@@ -92,23 +93,23 @@ def test_what_is_slow_but_not_too_slow_is_left_alone(
 def test_it_waits_as_long_as_the_hub_asks(
     hub: RunningHub, control: ControlWorker, files: dict[str, Any], of_files: bool
 ) -> None:
-    hub.behave("acme/large", busy={"status": 429, "retry_after": 3, "times": 1, "files": of_files})
+    hub.behave("acme/large", busy={"status": 429, "retry_after": 2, "times": 1, "files": of_files})
+    began = time.monotonic()
     new = install()
     said(control, new, "answers with status 429. It asks to wait. It goes on in ", " s.")
-    began = time.monotonic()
     assert is_whole(control.drive(new), files)
-    assert time.monotonic() - began > 1
+    assert time.monotonic() - began > 2
     assert new.message == ""
 
 
 def test_a_hub_may_say_until_when(hub: RunningHub, control: ControlWorker, files: dict[str, Any]) -> None:
-    until = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+    until = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     hub.behave("acme/large", busy={"status": 429, "retry_after": until, "times": 2})
     assert is_whole(control.drive(install()), files)
 
 
 def test_waiting_does_not_use_up_tries(hub: RunningHub, control: ControlWorker, files: dict[str, Any]) -> None:
-    hub.behave("acme/large", busy={"status": 429, "retry_after": 0, "times": 8})
+    hub.behave("acme/large", busy={"status": 429, "retry_after": 0, "times": 6})
     assert is_whole(control.drive(install()), files)
 
 
@@ -157,7 +158,6 @@ def test_a_folder_s_check_has_a_total(control: ControlWorker, tmp_path: Any) -> 
     new = start_install(source=str(sparse_model(tmp_path)), project=None)
     control.when(new, lambda: new.status == "checking" and new.bytes_done > 0)
     assert 3 * 10**9 < new.bytes_total < 3.1 * 10**9
-    control.drive(new)
 
 
 @pytest.mark.parametrize(
