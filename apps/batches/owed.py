@@ -1,6 +1,5 @@
 """How a control worker takes a batch for itself."""
 
-import logging
 from collections.abc import Callable
 
 from django.db import connection, transaction
@@ -8,13 +7,10 @@ from django.db.models import QuerySet
 
 from apps.batches.models import Batch
 from apps.core import attempts, bell, leases
-from apps.core.errors import Stopped
 from apps.events import progress
 from apps.events.services import announce
 
 LOOK_AT = 20  # batches that others may hold already
-
-log = logging.getLogger(__name__)
 
 
 def work_on_next(batches: QuerySet[Batch], keeper: leases.Keeper, work: Callable[[Batch, leases.Held], None]) -> bool:
@@ -50,11 +46,7 @@ def _try(pk: int, batches: QuerySet[Batch], keeper: leases.Keeper, work: Callabl
         for batch in found:
             work(batch, held)
 
-    try:
-        taken = attempts.work_on(keeper, f"batch:{pk}", perform, lambda why: give_up(pk, why))
-    except (Stopped, leases.Fenced):
-        log.info("%s was interrupted", found[0].uid)
-        taken = True
+    taken = attempts.work_on(keeper, f"batch:{pk}", perform, lambda why: give_up(pk, why))
     for batch in found:
         progress.hint("batch", batch.uid)
     return taken and bool(found)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -25,6 +26,7 @@ from django.db.models import CharField, Exists, Model, OuterRef, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Now
 
 from apps.core import leases
+from apps.core.errors import Stopped
 from apps.core.faults import is_excused, lacks_room, plain
 from apps.core.models import Attempt
 from apps.core.owner import owner
@@ -106,7 +108,7 @@ def let_go(keeper: leases.Keeper, held: leases.Held) -> None:
 def work_on(keeper: leases.Keeper, key: str, work: Callable[[leases.Held], None], give_up: GiveUp) -> bool:
     """Claim it and do the work, in this thread. False: somebody else does, or it is not its moment.
 
-    Raises what is no fault of the row, see `attempt`.
+    True as well when it raised `Stopped` or `Fenced`. Raises what else is no fault of the row, see `attempt`.
     """
     taken = take(keeper, key)
     if taken is None:
@@ -114,9 +116,29 @@ def work_on(keeper: leases.Keeper, key: str, work: Callable[[leases.Held], None]
     held, begun = taken
     try:
         attempt(begun, lambda: work(held), give_up)
+    except (Stopped, leases.Fenced):
+        log.info("%s goes on elsewhere, or later", key)
     finally:
         let_go(keeper, held)
     return True
+
+
+def work_through(
+    rows: Callable[[], QuerySet[Row]],
+    prefix: str,
+    keeper: leases.Keeper,
+    work: Callable[[Row, leases.Held], None],
+    give_up: Callable[[int, str], object],
+    *,
+    go_on: Callable[[], bool],
+) -> None:
+    """Work on the first row, again and again; until there is none, the first is another's, or `go_on()` is false."""
+    while go_on():
+        row = rested(rows(), prefix).first()
+        if row is None:
+            return
+        if not work_on(keeper, f"{prefix}{row.pk}", partial(work, row), partial(give_up, row.pk)):
+            return
 
 
 def attempt(begun: Begun, work: Callable[[], None], give_up: GiveUp) -> None:

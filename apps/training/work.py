@@ -50,26 +50,10 @@ class TrainingKind:
         return attempts.each(_waiting(), PREFIX, _job, _give_up)
 
     def run(self, host: EngineHost, keeper: leases.Keeper, _window: int) -> None:
-        while host.go_on():
-            job = _waiting().order_by("-priority", "pk").first()
-            if job is None:
-                return
-            if not _take_turn(job, host, keeper):
-                return
+        def take_turn(job: TrainingJob, held: leases.Held) -> None:
+            _Turn(job, held, host, keeper).go()
 
-
-def _take_turn(job: TrainingJob, host: EngineHost, keeper: leases.Keeper) -> bool:
-    """False: another worker trains it, or it is not its moment."""
-    try:
-        return attempts.work_on(
-            keeper,
-            f"{PREFIX}{job.pk}",
-            lambda held: _Turn(job, held, host, keeper).go(),
-            lambda why: _give_up(job.pk, why),
-        )
-    except leases.Fenced:
-        log.info("%s goes on elsewhere, or has ended", job.uid)
-        return True
+        attempts.work_through(_waiting, PREFIX, keeper, take_turn, _give_up, go_on=host.go_on)
 
 
 def _give_up(pk: int, why: str) -> None:
@@ -86,7 +70,7 @@ def go_on_where_there_is_room(_keeper: leases.Keeper) -> bool:
 
 
 def _waiting() -> TrainingJobQuerySet:
-    return attempts.rested(TrainingJob.objects.runnable().unheld(), PREFIX)
+    return TrainingJob.objects.runnable().unheld().order_by("-priority", "pk")
 
 
 def _job(job: TrainingJob) -> Job:

@@ -1,7 +1,6 @@
 """Benchmarks as a kind of GPU work: a level at a time, so that a crash costs one and people never wait for long."""
 
 import asyncio
-import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,6 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from apps.core import attempts, leases
@@ -28,8 +28,6 @@ LOOK_SECONDS = 0.5
 PATIENCE = timedelta(hours=24)
 PREFIX = "benchmark:"  # of the leases' keys
 WARM_UP = 2  # requests, which are not counted
-
-log = logging.getLogger(__name__)
 
 
 class Unmeasured(Exception):
@@ -49,27 +47,15 @@ class BenchmarkKind:
 
     def run(self, host: EngineHost, keeper: leases.Keeper, window: int) -> None:
         """Those of the engine's models and adapters, one after the other, a level at a time."""
-        while host.go_on():
-            served = Benchmark.objects.filter(model__name__in=host.engine.served, cancel_requested_at=None)
-            benchmark = attempts.rested(unmeasured(served), PREFIX).order_by("id").first()
-            if benchmark is None:
-                return
-            if not _measure(benchmark, host, keeper):
-                return
 
+        def served() -> QuerySet[Benchmark]:
+            of_engine = Benchmark.objects.filter(model__name__in=host.engine.served, cancel_requested_at=None)
+            return unmeasured(of_engine).order_by("id")
 
-def _measure(benchmark: Benchmark, host: EngineHost, keeper: leases.Keeper) -> bool:
-    """False: another worker measures it, or it is not its moment."""
-    try:
-        return attempts.work_on(
-            keeper,
-            f"{PREFIX}{benchmark.pk}",
-            lambda held: _Run(benchmark, held, host, keeper).go(),
-            lambda why: _give_up(benchmark.pk, why),
-        )
-    except leases.Fenced:
-        log.info("%s was taken over", benchmark.uid)
-        return True
+        def measure_next(benchmark: Benchmark, held: leases.Held) -> None:
+            _Run(benchmark, held, host, keeper).go()
+
+        attempts.work_through(served, PREFIX, keeper, measure_next, _give_up, go_on=host.go_on)
 
 
 def _give_up(pk: int, why: str) -> None:
