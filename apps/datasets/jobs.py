@@ -17,6 +17,7 @@ from apps.accounts.models import Project
 from apps.core import bell, leases
 from apps.core.crew import Crew
 from apps.core.errors import DomainError, Stopped
+from apps.core.waiting import with_reason
 from apps.datasets.models import Job
 from apps.events import progress
 
@@ -112,10 +113,15 @@ class JobTopic:
 
     def snapshot(self, uid: str) -> progress.Snapshot | None:
         job = self._kind.model._default_manager.filter(uid=uid).first()
-        return None if job is None else snapshot_of(job, self._kind.topic)
+        return None if job is None else current(job, self._kind.topic)
+
+
+def current(job: Job, topic: str) -> progress.Snapshot:
+    return with_reason(snapshot_of(job, topic), f"{topic}:{job.pk}")
 
 
 def snapshot_of(job: Any, topic: str) -> progress.Snapshot:
+    """For lists: without why it waits."""
     return {
         "id": job.uid,
         "object": f"{topic}.progress",

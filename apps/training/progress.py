@@ -6,6 +6,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from apps.accounts.models import Project
+from apps.core.waiting import with_reason
 from apps.events import progress
 from apps.training.models import Metric, TrainingJob
 
@@ -29,7 +30,7 @@ def snapshot_of(job: TrainingJob) -> progress.Snapshot:
     latest = next((metric for metric in recent if metric.loss is not None), Metric())
     checked = job.metrics.exclude(valid_loss=None).order_by("-step").first()
     finish = _finish(job, recent)
-    return {
+    snapshot = {
         "id": job.uid,
         "object": "training.progress",
         "status": job.status,
@@ -50,6 +51,7 @@ def snapshot_of(job: TrainingJob) -> progress.Snapshot:
         "ended_at": int(job.ended_at.timestamp()) if job.ended_at else None,
         "estimated_finish": int(finish.timestamp()) if finish else None,
     }
+    return with_reason(snapshot, *(f"{kind}:{job.pk}" for kind in ("training-files", "training", "room")))
 
 
 def eta(job: TrainingJob) -> datetime | None:

@@ -69,6 +69,7 @@ document.addEventListener("progress", (event) => {
   const show = (name, text) => { for (const field of root.querySelectorAll(`[data-field="${name}"]`)) field.textContent = text; };
   show("status", progress.status);
   show("label", progress.status_label);
+  show("message", progress.message);
   show("rows", progress.total ? `${progress.completed.toLocaleString()} of ${progress.total.toLocaleString()} rows` : "");
   for (const bar of root.querySelectorAll("[data-bar=completed]")) bar.style.width = `${progress.total ? (100 * progress.completed) / progress.total : 0}%`;
   root.dataset.status = progress.status;

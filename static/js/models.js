@@ -39,6 +39,7 @@ function showBenchmark(root, progress) {
   root.dataset.status = progress.status;
   text(root, "[data-field=status]", progress.status);
   text(root, "[data-field=label]", progress.status_label);
+  text(root, "[data-field=message]", progress.message);
 }
 
 document.addEventListener("progress", (event) => {

@@ -32,6 +32,7 @@ function show(root, progress) {
   for (const name of ["completed", "failed", "total", "output_tokens"]) fill(root, name, progress[name].toLocaleString());
   fill(root, "status", progress.paused ? "paused" : progress.status.replace("_", " "), progress.status_label);
   fill(root, "tokens_per_second", progress.tokens_per_second.toLocaleString());
+  fill(root, "message", progress.message);
   fill(root, "eta", progress.final ? "" : seconds(progress.eta_seconds));
   root.dataset.status = progress.paused ? "paused" : progress.status;
 }

@@ -26,6 +26,7 @@ function part(root, told, completed) {
   for (const name of ["answered", "completed", "failed", "total", "input_tokens", "output_tokens"]) {
     if (name in told) fill(root, name, told[name].toLocaleString());
   }
+  fill(root, "message", told.message ?? "");
   for (const pill of root.querySelectorAll("[data-field=status]")) {
     pill.textContent = spaced(told.status);
     pill.title = told.status_label;

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -18,6 +20,7 @@ from apps.batches.client import Outcome
 from apps.batches.finalize import finalize_next, notice_ended
 from apps.batches.ledger import Ledger
 from apps.batches.models import Batch, File, Request, Result, Shard
+from apps.batches.progress import BatchTopic
 from apps.batches.services import cancel_batch, pause_batch, retry_batch
 from apps.batches.validate import validate_next
 from apps.batches.work import BatchKind
@@ -268,3 +271,26 @@ def test_what_the_ledger_cannot_store_is_an_error_of_the_data(project: Project, 
     ledger.release([shard])
     ledger.close()
     assert Request.objects.count() == 1
+
+
+def test_its_page_and_its_events_say_why_it_waits(
+    project: Project, keeper: leases.Keeper, admin_client: Client
+) -> None:
+    batch = submit(project)
+    put_folder_in_place_of(path_of(batch))
+    validate_next(keeper)
+    why = "1 of 5 attempts failed, the last one because there is a folder where a file should be."
+    snapshot = BatchTopic().snapshot(batch.uid)
+    assert snapshot
+    assert snapshot["message"].startswith(why)
+    page = admin_client.get(reverse("admin:batches_batch_change", args=[batch.pk])).content.decode()
+    assert why in page
+
+
+def test_its_page_says_why_a_shard_waits(project: Project, model: Model) -> None:
+    batch = make_running(project, model, lines=2)
+    key = f"shard:{batch.shards.get().pk}"
+    Attempt.objects.create(key=key, attempts=2, began=True, error="", next_at=timezone.now())
+    snapshot = BatchTopic().snapshot(batch.uid)
+    assert snapshot
+    assert snapshot["message"].startswith(f"1 of 5 attempts failed, the last one because {attempts.DIED}.")

@@ -41,7 +41,7 @@ def test_it_works(batch: Batch) -> None:
     answer(batch, completed=4, failed=1)
     with CaptureQueriesContext(connection) as queries:
         snapshot = BatchTopic().snapshot(batch.uid)
-    assert len(queries) == 1
+    assert len(queries) == 2
     assert snapshot is not None
     assert json.loads(json.dumps(snapshot)) == snapshot
     assert snapshot == snapshot | {

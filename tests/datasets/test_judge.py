@@ -113,6 +113,42 @@ def test_failures_are_counted(run: Run, model: Model, keeper: Keeper) -> None:
     assert Judgement.objects.get(answer=int(first)).reason == "Too long."
 
 
+def told(judge: Judge) -> str:
+    snapshot = JudgeTopic().snapshot(judge.uid)
+    assert snapshot
+    return str(snapshot["message"])
+
+
+def test_it_says_why_a_score_is_missing(run: Run, model: Model, keeper: Keeper) -> None:
+    judge = judged(run, model)
+    batchwork.finish(keeper, lambda _: completion("I would rather not."))
+    judge.refresh_from_db()
+    assert (judge.scored, judge.failed) == (0, 5)
+    assert told(judge) == "No score could be read: I would rather not."
+
+
+def test_it_says_why_its_batch_was_refused(run: Run, model: Model, keeper: Keeper) -> None:
+    judge = judged(run, model)
+    Model.objects.filter(pk=model.pk).update(name="another")
+    batchwork.finish(keeper, lambda _: completion("5"))
+    judge.refresh_from_db()
+    assert (judge.scored, judge.failed) == (0, 5)
+    assert told(judge).startswith("Its batch was refused: The model 'test-model' does not exist")
+
+
+def test_it_says_which_answers_are_too_long(run: Run, model: Model, keeper: Keeper, settings: Any) -> None:
+    judge = judged(run, model)
+    longest = Answer.objects.get(text=ATTACK)
+    Answer.objects.filter(pk=longest.pk).update(text="x" * 4_000)
+    settings.BATCH_LINE_MAX_BYTES = 3_000
+    batchwork.finish(keeper, lambda _: completion("5"))
+    judge.refresh_from_db()
+    assert (judge.scored, judge.failed) == (4, 1)
+    assert told(judge) == (
+        "1 of 5 answers are too long to be judged with their prompts: a request may have 3,000 bytes."
+    )
+
+
 def test_a_cancelled_judge_keeps_its_scores(run: Run, model: Model, keeper: Keeper) -> None:
     judge = judged(run, model)
     batchwork.send(keeper)

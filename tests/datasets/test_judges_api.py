@@ -38,7 +38,7 @@ def test_it_works(api: APIClient, run: Run, model: Model, keeper: Keeper) -> Non
     judge = made.json()
     assert judge == judge | {
         "object": "judge", "run": run.uid, "model": "test-model", "rubric": "Is it right?", "only_unrated": False,
-        "status": "queued", "total": 2, "scored": 0, "failed": 0, "batches": [], "ended_at": None,
+        "status": "queued", "total": 2, "scored": 0, "failed": 0, "message": "", "batches": [], "ended_at": None,
     }  # fmt: skip
     assert post(api, "judges", wanted(run), **{"Idempotency-Key": "once"}).json() == judge
     batchwork.finish(keeper, lambda _: completion("4"))

@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404
 from apps.batches.admin import lines
 from apps.batches.models import Batch, File, Request, Result
 from apps.batches.output import output_so_far
-from apps.batches.progress import snapshot_of
+from apps.batches.progress import current, snapshot_of
 from apps.batches.texts import answer_text, parsed, prompt_text
 from apps.core.api.streaming import stream
 from apps.events.rates import Rates
@@ -44,7 +44,10 @@ class Body:
 
 def progress_of(batch: Any) -> dict[str, Any]:
     """The first state of a progress bar, which the socket then moves on. The batch was read `with_progress`."""
-    snapshot = snapshot_of(batch)
+    return _with_shares(snapshot_of(batch))
+
+
+def _with_shares(snapshot: dict[str, Any]) -> dict[str, Any]:
     total = snapshot["total"] or 1
     shares = {f"{part}_share": f"{100 * snapshot[part] / total:.2f}" for part in ("completed", "failed")}
     return {**snapshot, **Rates().of(snapshot), **shares}
@@ -57,7 +60,7 @@ def detail(batch: Any, query: Mapping[str, str]) -> dict[str, Any]:
     page = lines.read_page(batch, state=state, search=search, after=int(after) if after.isdecimal() else 0)
     return {
         "batch": batch,
-        "progress": progress_of(batch),
+        "progress": _with_shares(current(batch)),
         "timeline": timeline(batch),
         "retries": batch.retries.order_by("id"),
         "input_file": File.objects.filter(uid=batch.input_file_id, project=batch.project_id).first(),

@@ -27,7 +27,7 @@ from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import TOPIC
 from apps.datasets.exports.manifest import policy_of
-from apps.datasets.jobs import snapshot_of
+from apps.datasets.jobs import current, snapshot_of
 from apps.datasets.models import Export
 from apps.datasets.reviews.filters import Filters
 from apps.models.admin.page import PagesAdmin
@@ -118,7 +118,7 @@ class ExportAdmin(PagesAdmin):
         export = self.find(request, object_id)
         context = {
             "export": export,
-            "progress": snapshot_of(export, TOPIC),
+            "progress": current(export, TOPIC),
             "format": FORMATS.get(export.format),
             "answers_are": policy_of(export.spec["answers"]),
             "filters": [f"{WORDS.get(name, name)}: {value}" for name, value in export.spec.get("filters", {}).items()],

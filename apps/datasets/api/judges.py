@@ -51,6 +51,7 @@ class JudgeSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Answers to score.")
     scored = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="No score could be read, or the request failed.")
+    message = serializers.CharField(help_text="Why answers have no score, or what it waits for.")
     batches = RunBatchSerializer(many=True)
     created_at = UnixField()
     ended_at = serializers.IntegerField(allow_null=True)

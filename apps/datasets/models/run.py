@@ -88,6 +88,7 @@ class Judge(models.Model):
     total = models.PositiveIntegerField(default=0)  # answers to score
     scored = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)  # no score could be read, or the request failed
+    message = models.TextField(blank=True)  # why answers were not sent to it, or nothing came back
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())

@@ -192,7 +192,7 @@ def _settle(batch: RunBatch, run: Run) -> None:
         _reconcile(batch, run, _MISSED_SCORES, {"judge": batch.judge_id})
     RunBatch.objects.filter(pk=batch.pk).update(settled=True)
     if batch.judge is not None:
-        judging.settle(batch.judge)
+        judging.settle(batch.judge, _why_missing(batch.batch))
     else:
         runs.tell_if_complete(run)
 
@@ -207,7 +207,7 @@ def _give_up(pk: int, why: str) -> None:
             answers.fail_missing(batch.column, batch.first, batch.last, why)
             runs.tell_if_complete(batch.column.run)
         elif batch.judge is not None:
-            judging.settle(batch.judge)
+            judging.settle(batch.judge, why)
 
 
 def _reconcile(batch: RunBatch, run: Run, missed: str, owner: dict[str, int | None]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, QuerySet
 
 from apps.accounts.models import ApiKey
 from apps.batches.texts import parsed, prompt_text
@@ -192,22 +192,26 @@ def put(judge: Judge, scores: Sequence[Score]) -> None:
     Judge.objects.filter(pk=judge.pk).update(**counts)
 
 
-def count(judge: Judge, total: int) -> None:
-    """So many answers were sent to it."""
-    Judge.objects.filter(pk=judge.pk).update(total=total)
+def count(judge: Judge, total: int, message: str = "") -> None:
+    """So many answers are to be scored; the message is about those that were not sent to it."""
+    Judge.objects.filter(pk=judge.pk).update(total=total, message=message)
 
 
-def settle(judge: Judge) -> None:
-    """Count exactly, once nothing more comes: what has no score has failed."""
-    found = Judgement.objects.filter(judge=judge).aggregate(scored=Count("pk", filter=Q(score__isnull=False)))
+def settle(judge: Judge, why: str) -> None:
+    """Count exactly, once nothing more comes: what has no score has failed; `why`, where nothing came back for it."""
+    found = Judgement.objects.filter(judge=judge).aggregate(all=Count("pk"), scored=Count("score"))
     over = not judge.due and not RunBatch.objects.filter(judge=judge, settled=False).exists()
-    counts = {"scored": found["scored"]} | ({"failed": F("total") - found["scored"]} if over else {})
-    Judge.objects.filter(pk=judge.pk).update(**counts)
+    changes: dict[str, Any] = {"scored": found["scored"]}
+    if over:
+        changes["failed"] = F("total") - found["scored"]
+    if over and found["all"] < judge.total and not judge.message:
+        changes["message"] = why
+    Judge.objects.filter(pk=judge.pk).update(**changes)
 
 
-def refuse(judge: Judge, _why: str) -> None:
+def refuse(judge: Judge, why: str) -> None:
     """It can never be sent."""
-    Judge.objects.filter(pk=judge.pk, due=True).update(due=False, failed=F("total"))
+    Judge.objects.filter(pk=judge.pk, due=True).update(due=False, failed=F("total"), message=why)
 
 
 def hint(judge: Judge) -> None:

@@ -5,16 +5,19 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Sum
+from django.db.models import OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce
+from django.utils.text import Truncator
 
 from apps.accounts.models import Project
 from apps.batches.models import Batch
-from apps.datasets.models import Column, Judge, Run, RunBatch
+from apps.core.waiting import with_reasons
+from apps.datasets.models import Column, Judge, Judgement, Run, RunBatch
 from apps.datasets.runs import judging
 from apps.datasets.runs import services as runs
 from apps.events.progress import Snapshot, Topic
 
+MESSAGE_CHARACTERS = 500
 QUEUED, GOING, PAUSED, COMPLETED = "queued", "in_progress", "paused", "completed"
 FAILED, CANCELLED = "failed", "cancelled"
 LABELS = {
@@ -55,14 +58,23 @@ class JudgeTopic:
 
 
 def snapshots_of(found: Sequence[Run]) -> dict[int, Snapshot]:
-    """Of each run, by its key. Four queries, however many there are."""
+    """Of each run, by its key. Five queries, however many there are, and one for judges that failed."""
     columns = list(Column.objects.filter(run__in=found).order_by("position"))
     judges = judges_of(Judge.objects.filter(run__in=found))
     batches = _batches("column", [column.pk for column in columns])
+    by_run = {run.pk: run for run in found}
+    told = with_reasons(
+        [
+            (_column_snapshot(by_run[column.run_id], column, mine), (f"column:{column.pk}", *_keys_of(mine)))
+            for column in columns
+            for mine in [batches.get(column.pk, [])]
+        ]
+    )
     return {
         run.pk: _snapshot(
             run,
-            [(column, batches.get(column.pk, [])) for column in columns if column.run_id == run.pk],
+            [each for column, each in zip(columns, told, strict=True) if column.run_id == run.pk],
+            [batch for column in columns if column.run_id == run.pk for batch in batches.get(column.pk, [])],
             [judge for judge in judges if judge["run"] == run.pk],
         )
         for run in found
@@ -72,7 +84,29 @@ def snapshots_of(found: Sequence[Run]) -> dict[int, Snapshot]:
 def judges_of(found: Iterable[Judge]) -> list[Snapshot]:
     judges = list(found)
     batches = _batches("judge", [judge.pk for judge in judges])
-    return [_judge_snapshot(judge, batches.get(judge.pk, [])) for judge in judges]
+    told = [_judge_snapshot(judge, batches.get(judge.pk, [])) for judge in judges]
+    failed = [judge.pk for judge, each in zip(judges, told, strict=True) if each["final"] and each["failed"]]
+    reasons = _unscored(failed) if failed else {}
+    for judge, each in zip(judges, told, strict=True):
+        each["message"] = judge.message or reasons.get(judge.pk, "")
+    return with_reasons(
+        [
+            (each, (f"judge:{judge.pk}", *_keys_of(batches.get(judge.pk, []))))
+            for judge, each in zip(judges, told, strict=True)
+        ]
+    )
+
+
+def _unscored(judges: list[int]) -> dict[int, str]:
+    """What came in place of the first score that each of these lacks."""
+    lacking = Judgement.objects.filter(judge=OuterRef("pk"), score=None).order_by("answer_id").values("reason")[:1]
+    rows = Judge.objects.filter(pk__in=judges).values_list("pk", Subquery(lacking))
+    return {pk: Truncator(reason or "").chars(MESSAGE_CHARACTERS) for pk, reason in rows}
+
+
+def _keys_of(batches: list[Any]) -> list[str]:
+    """Under which their results are taken over."""
+    return [f"answers:{batch.pk}" for batch in batches if not batch.settled]
 
 
 def _batches(owner: str, keys: Sequence[int]) -> dict[int, list[Any]]:
@@ -88,10 +122,9 @@ def _batches(owner: str, keys: Sequence[int]) -> dict[int, list[Any]]:
     return found
 
 
-def _snapshot(run: Run, columns: list[tuple[Column, list[Any]]], judges: list[Snapshot]) -> Snapshot:
-    told = [_column_snapshot(run, column, batches) for column, batches in columns]
+def _snapshot(run: Run, told: list[Snapshot], every: list[Any], judges: list[Snapshot]) -> Snapshot:
+    """Of its columns' snapshots, all their batches, and its judges' snapshots."""
     asked = [column for column in told if column["model"]]
-    every = [batch for _, batches in columns for batch in batches]
     over = all(column["final"] for column in told)
     status = _status_of_all([column["status"] for column in asked]) if asked else COMPLETED
     return {

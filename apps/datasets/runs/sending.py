@@ -146,7 +146,7 @@ def _send_judge(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
         if not Judge.objects.filter(pk=pk, due=True).update(due=False):
             raise Stopped
         sending.create_batches(judge=judge)
-        judging.count(judge, sending.lines)
+        judging.count(judge, sending.lines, _left_out(sending))
 
     _send(sending, judging.lines(judge), finish, lambda why: judging.refuse(judge, why))
     judging.hint(judge)
@@ -168,6 +168,15 @@ def _send(
     except BaseException:
         sending.undo()
         raise
+
+
+def _left_out(sending: Sending) -> str:
+    """Of a judge, which has no place for an error beside each answer."""
+    if not sending.too_long:
+        return ""
+    return f"{len(sending.too_long):,} of {sending.lines:,} answers are too long to be judged with their prompts: " + (
+        f"a request may have {settings.BATCH_LINE_MAX_BYTES:,} bytes."
+    )
 
 
 def _column_lines(column: Column) -> Iterator[requests.Line]:

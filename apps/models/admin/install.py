@@ -21,7 +21,7 @@ from apps.accounts.tenant_admin import VisibleFilter, moment, projects_where, si
 from apps.core.errors import DomainError
 from apps.models import services
 from apps.models.admin.page import PagesAdmin
-from apps.models.installs.progress import snapshot_of
+from apps.models.installs.progress import current, snapshot_of
 from apps.models.models import Install, Model
 
 STEPS = {
@@ -139,7 +139,7 @@ class InstallAdmin(PagesAdmin):
         install = self.find(request, object_id)
         context = {
             "install": install,
-            "progress": snapshot_of(install),
+            "progress": current(install),
             "steps": [(str(status), label) for status, label in STEPS.items()],
             "may_change": self.may_change(request, install),
             "may_retry": install.status in services.RETRYABLE,

@@ -17,6 +17,7 @@ from apps.accounts.models import Project
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.core.leases import Keeper
+from apps.core.waiting import with_reason
 from apps.events import progress
 from apps.models.engines.spec import window
 from apps.models.models import Benchmark, Device, Model
@@ -168,7 +169,7 @@ def visible_to(who: User | Project) -> QuerySet[Benchmark]:
 
 
 def snapshot_of(benchmark: Benchmark) -> progress.Snapshot:
-    return {
+    snapshot = {
         "id": benchmark.uid,
         "object": "benchmark.progress",
         "status": benchmark.status,
@@ -179,6 +180,7 @@ def snapshot_of(benchmark: Benchmark) -> progress.Snapshot:
         "completed": len(benchmark.levels),
         "levels": benchmark.levels,
     }
+    return with_reason(snapshot, f"benchmark:{benchmark.pk}")
 
 
 def compare(

@@ -52,5 +52,5 @@ def read(runner: str, answer: bytes) -> Canary | None:
             return Canary((), tuple(map(float, document["data"][0]["embedding"])))
         logprobs = document["choices"][0]["logprobs"]
         return Canary(tuple(logprobs["tokens"]), tuple(map(float, logprobs["token_logprobs"])))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
+from apps.core.waiting import with_reason
 from apps.events.progress import Snapshot
 from apps.models.models import Install
 
@@ -20,11 +21,17 @@ class InstallTopic:
 
     def snapshot(self, uid: str) -> Snapshot | None:
         install = Install.objects.select_related("model").filter(uid=uid).first()
-        return None if install is None else snapshot_of(install)
+        return None if install is None else current(install)
+
+
+def current(install: Install) -> Snapshot:
+    return with_reason(snapshot_of(install), f"install:{install.pk}", f"boot:{install.pk}")
 
 
 def snapshot_of(install: Any) -> Snapshot:
-    """Bytes are those of the step: fetched, or looked at. `total` and `completed` are them again, for `Rates`."""
+    """For lists: without why it waits.
+
+    Bytes are those of the step: fetched, or looked at. `total` and `completed` are them again, for `Rates`."""
     ended = install.status in Install.ENDED
     return {
         "id": install.uid,

@@ -18,7 +18,7 @@ from apps.core.errors import DomainError
 from apps.datasets.admin import export_choices
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.job import TOPIC
-from apps.datasets.jobs import snapshot_of
+from apps.datasets.jobs import current
 from apps.datasets.models import Export
 from apps.training import services
 from apps.training.admin import estimate, wizard
@@ -124,7 +124,7 @@ class WizardPages:
             raise Http404("No such export.")
         if export.status == Export.Status.COMPLETED and export.file:
             return HttpResponseRedirect(_wizard(file=export.file.uid))
-        context = {"export": export, "progress": snapshot_of(export, TOPIC)}
+        context = {"export": export, "progress": current(export, TOPIC)}
         return self._pages.page(request, "wait", "Training file", context)
 
     def _check(self, request: HttpRequest) -> None:

@@ -3,6 +3,7 @@
 from django.contrib.auth.models import User
 
 from apps.accounts.models import Project
+from apps.core.waiting import with_reason
 from apps.events import progress
 from apps.training.deployments.files import is_whole_model
 from apps.training.models import Deployment
@@ -26,7 +27,7 @@ def snapshot_of(deployment: Deployment) -> progress.Snapshot:
     """`total` and `completed` count prompts that are asked."""
     parity = deployment.parity
     models = 2 if deployment.kind == Deployment.Kind.ADAPTER or is_whole_model(deployment.checkpoint) else 3
-    return {
+    snapshot = {
         "id": deployment.uid,
         "object": "deployment.progress",
         "status": deployment.status,
@@ -39,3 +40,4 @@ def snapshot_of(deployment: Deployment) -> progress.Snapshot:
         "created_at": int(deployment.created_at.timestamp()),
         "ended_at": int(deployment.ended_at.timestamp()) if deployment.ended_at else None,
     }
+    return with_reason(snapshot, f"deployment:{deployment.pk}", f"parity:{deployment.pk}")
