@@ -76,6 +76,8 @@ def test_it_switches_lora_on_where_there_is_room_for_adapters() -> None:
     spec = make_spec(max_loras=2, max_lora_rank=16)
     assert has(command(spec), "--enable-lora", "--max-loras", "2", "--max-cpu-loras", "2", "--max-lora-rank", "16")
     assert "--lora-modules" not in command(spec), "a bad one would end it"
+    assert has(command(spec), "-m", "apps.models.engines.cpu_server"), "vLLM's kernels mix adapters up there"
+    assert has(command(make_spec(device="0", max_loras=2)), "-m", "vllm.entrypoints.openai.api_server")
     assert environment(spec, {})["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
 
 

@@ -150,6 +150,15 @@ def test_the_models_page_shows_them_and_lets_them_be_ignored(model: Model) -> No
     assert reverse("admin:models_model_do", args=[model.pk, "use-defaults"]) in page
 
 
+def test_the_page_of_a_model_that_was_only_registered_says_that_it_was_not_examined(model: Model) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("boss"))
+    url = reverse("admin:models_model_change", args=[model.pk])
+    assert "Not examined" in client.get(url).content.decode()
+    find(model, sampling_defaults={}, chat={"offered": True, "problem": "", "refused": {}})
+    assert "Not examined" not in client.get(url).content.decode()
+
+
 def test_an_install_that_is_ready_says_nothing_where_there_is_nothing_to_say(model: Model) -> None:
     install = Install.objects.create(source="acme/tiny", name="x", status=Install.Status.BOOTING, model=model)
     succeed(install)

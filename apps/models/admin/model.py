@@ -179,6 +179,7 @@ class ModelAdmin(PagesAdmin):
             ],
             "benchmarks": measured,
             "usage": self._usage(request, model),
+            "examined": bool(model.engine_model.findings),
             "defaults": model.engine_model.findings.get("sampling_defaults"),
             "defaults_ignored": model.engine_model.engine_settings.get("ignore_generation_config", False),
             "may_operate": self.may_change(request, model),

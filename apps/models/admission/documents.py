@@ -4,6 +4,7 @@
 `_attn_implementation_internal` (CVE-2026-4372), by a configuration that switched it on again (CVE-2026-5241).
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from apps.models.admission.refusal import Refused, refuse_pointer
 
 MAX_BYTES = 64 * 1024**2  # the largest tokenizers have half of it
 MAX_DEPTH = 64
+BOMS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DATA = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # their keys are words of a language
 
 OWN_CODE = "needs code of its own, which is not run here: look for a version that vLLM knows by itself"
@@ -30,6 +32,11 @@ NAMES_CODE = frozenset({
     "image_processor_type", "video_processor_type", "feature_extractor_type", "quant_method", "kernel", "kernels",
     "attn_implementation", "_attn_implementation", "experts_implementation",
 })  # fmt: skip
+# What PEFT writes down of the class that an adapter was trained on: nothing here loads by it.
+TRAINED_ON = {
+    "base_model_class": re.compile(r"[A-Za-z_]\w{0,100}"),
+    "parent_library": re.compile(r"(transformers|unsloth\w*)(\.[A-Za-z_]\w*){0,10}"),
+}
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,100}")
 MODULE = re.compile(r"sentence_transformers(\.[A-Za-z_]\w*)+")
 
@@ -40,8 +47,10 @@ def read_json(path: Path) -> Any:
         raise Refused(f"It is larger than {MAX_BYTES // 1024**2} MiB.")
     content = path.read_bytes()
     refuse_pointer(content[:40])
+    if content.startswith(BOMS):
+        raise Refused("It begins with a byte order mark, at which the engine stumbles: save it as UTF-8 without one.")
     try:
-        return json.loads(content, object_pairs_hook=_unique)
+        return json.loads(content.decode(), object_pairs_hook=_unique)
     except RecursionError as error:
         raise Refused("It is nested too deeply.") from error
     except ValueError as error:
@@ -95,7 +104,7 @@ def _entries(document: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _check_entry(key: str, value: Any) -> None:
-    if key in FORBIDDEN and value not in (None, False, {}, []):
+    if key in FORBIDDEN and value not in (None, False, {}, []) and not (key == "auto_mapping" and _is_harmless(value)):
         raise Refused(f"{key!r}: the model {FORBIDDEN[key]}.")
     if key.endswith("_internal"):
         raise Refused(f"{key!r} is an internal setting that a repository has no business to make.")
@@ -103,6 +112,16 @@ def _check_entry(key: str, value: Any) -> None:
         for name in value if isinstance(value, list) else [value]:
             if isinstance(name, str) and not IDENTIFIER.fullmatch(name):
                 raise Refused(f"{key!r} names {name[:100]!r}, which is not the name of something built in.")
+
+
+def _is_harmless(mapping: Any) -> bool:
+    """Whether it names a class of transformers', and no code of its own."""
+    if not isinstance(mapping, dict):
+        return False
+    names = {key: value for key, value in mapping.items() if not isinstance(value, bool)}
+    return names.keys() <= TRAINED_ON.keys() and all(
+        isinstance(name, str) and TRAINED_ON[key].fullmatch(name) for key, name in names.items()
+    )
 
 
 def _check_tokenizer(document: Any) -> None:

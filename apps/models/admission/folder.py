@@ -16,6 +16,7 @@ from apps.models.admission.files import NO_TOKENIZER, has_tokenizer, is_dangerou
 from apps.models.admission.generation import NAME as GENERATION
 from apps.models.admission.generation import check_generation_config, check_inherited
 from apps.models.admission.layers import check_layers
+from apps.models.admission.lora_tensors import check_copies
 from apps.models.admission.refusal import Refusal, Refused, refuse_pointer
 from apps.models.admission.safetensors import Tensor, read_tensors
 
@@ -179,7 +180,9 @@ def _judge_adapter(folder: Path, tensors: dict[Path, list[Tensor]], base: Path |
 def _read_adapter(path: Path, tensors: dict[Path, list[Tensor]]) -> None:
     read_adapter_config(path)
     if path.with_name(ADAPTER_WEIGHTS) not in tensors:
-        raise Refused(f"Its weights, {ADAPTER_WEIGHTS}, are missing.")
+        others = ", ".join(sorted(other.name for other in tensors))[:200]
+        cure = f": the engine does not read {others}. Save the adapter in one file of that name." if others else "."
+        raise Refused(f"Its weights, {ADAPTER_WEIGHTS}, are missing{cure}")
 
 
 def _check_adapter(path: Path, tensors: list[Tensor], base: Path | None) -> None:
@@ -188,7 +191,9 @@ def _check_adapter(path: Path, tensors: list[Tensor], base: Path | None) -> None
     if base:
         names = [entry.name for entry in base.iterdir() if entry.is_file()]
         read = weights.files_read(names, read_index(base))
-        check_base(pairs, config, base, [tensor for name in read for tensor in read_tensors(base / name)])
+        of_base = [tensor for name in read for tensor in read_tensors(base / name)]
+        check_base(pairs, config, base, of_base)
+        check_copies(tensors, of_base)
 
 
 def _check_index(places: dict[str, str], tensors: dict[Path, list[Tensor]]) -> None:

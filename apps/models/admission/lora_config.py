@@ -32,6 +32,7 @@ NO_EFFECT = frozenset({
     "exclude_modules", "lora_dropout", "fan_in_fan_out", "layers_to_transform", "layers_pattern", "megatron_config",
     "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "velora_config",
     "qalora_group_size", "runtime_config", "merge_weights",
+    "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr",  # ms-swift's
 })  # fmt: skip
 # What vLLM does not do: why, and what to do instead.
 UNSERVED = {
@@ -98,7 +99,7 @@ def _check_alphas(config: Mapping[str, Any]) -> None:
 
 
 def _check_switches(config: Mapping[str, Any]) -> None:
-    if config.get("bias") not in (None, "none"):
+    if config.get("bias", "none") != "none":  # not even null
         raise Refused(f"bias: it is {str(config['bias'])[:20]!r}, and vLLM serves no biases of an adapter: {MERGE}.")
     if not isinstance(config.get("use_rslora") or False, bool):
         raise Refused("use_rslora: it must be true or false.")

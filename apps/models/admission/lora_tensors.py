@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from apps.models.admission.lora_config import rank_and_alpha
+from apps.models.admission.lora_config import MERGE, rank_and_alpha
 from apps.models.admission.refusal import Refused
 from apps.models.admission.safetensors import Tensor
 
@@ -103,6 +103,27 @@ def check_modules(pairs: Mapping[str, Pair], modules: Mapping[str, Shape], base:
     for module, found in fitting.items():
         if found and (shape := known.get(found)):
             _check_sizes(module, pairs[module], shape)
+
+
+def check_copies(tensors: Iterable[Tensor], base: Iterable[Tensor]) -> None:
+    """Raises `Refused` where the embeddings that were saved along have more rows than those of the base model.
+
+    The engine passes over them: it would not know the tokens that were added.
+    """
+    rows = {tensor.name: tensor.shape for tensor in base}
+    for tensor in tensors:
+        if tensor.name.endswith(COPIED):
+            name = tensor.name.removeprefix(PREFIX).replace(".base_layer", "")
+            known = rows.get(name) or rows.get(f"{TIED[1]}.weight", tensor.shape)
+            if tensor.shape != known:
+                raise Refused(
+                    f"{tensor.name[:200]} is {_by(tensor.shape)}, the base model's {_by(known)}: it was trained with "
+                    f"tokens of its own, which vLLM does not serve: {MERGE}."
+                )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " by ".join(map(str, shape))
 
 
 def _parse(name: str) -> tuple[str, str]:

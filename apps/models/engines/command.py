@@ -82,8 +82,9 @@ class EngineSpec:
 
 def command(spec: EngineSpec) -> list[str]:
     """The arguments of the process. Pure."""
+    mended = spec.device == CPU and spec.takes_adapters
     arguments = [
-        str(spec.python), "-m", "vllm.entrypoints.openai.api_server",
+        str(spec.python), "-m", "apps.models.engines.cpu_server" if mended else "vllm.entrypoints.openai.api_server",
         "--model", str(spec.model),
         "--served-model-name", spec.served_name,
         "--runner", spec.runner,

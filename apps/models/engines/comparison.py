@@ -2,8 +2,7 @@
 
 An adapter whose tensors fit no module is loaded without a word, and answers bit for bit as its base model does.
 Ask while nobody else is answered. Other requests that are computed at the same time turn last bits, so that an answer
-of the base counts only where it says the same twice; and on a CPU, vLLM 0.32 applies the adapter of the last slot to
-those of the base that are computed beside an adapter's.
+of the base counts only where it says the same twice.
 """
 
 from collections.abc import Callable

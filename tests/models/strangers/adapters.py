@@ -16,6 +16,14 @@ WIDTHS = {  # module -> (in, out)
     "mlp.down_proj": (INNER, HIDDEN),
 }  # fmt: skip
 ALL_LINEAR = tuple(WIDTHS)
+UNSLOTH_TARGETS = (
+    "(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj).*?)"
+    "|(?:\\bmodel\\.layers\\.[\\d]{1,}\\.(?:self_attn|attention|attn|mlp)\\.(?:(?:q_proj)))"
+)
+TRAINED_ON = {
+    "base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama",
+    "unsloth_fixed": True,
+}  # fmt: skip
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 64, "lora_dropout": 0.05, "bias": "none",
     "target_modules": ["q_proj"], "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -35,6 +43,8 @@ class Stranger:
     files: Mapping[str, bytes]
     refusal: str = ""
     """Words of the refusal, which name a file, a key or a module; empty: it is served."""
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    """What else its repository has, which is left there."""
 
 
 @dataclass(slots=True)
@@ -88,6 +98,7 @@ def _bfloat16(values: Sequence[float]) -> bytes:
 
 _random = random.Random(7)  # the same adapters each time
 NOISE = _bfloat16([_random.uniform(-0.06, 0.06) for _ in range(4093)])  # a prime: rows differ
+NOISE_F16 = struct.pack("<4093e", *(_random.uniform(-0.06, 0.06) for _ in range(4093)))
 NOISE_F32 = struct.pack("<4093f", *(_random.uniform(-0.06, 0.06) for _ in range(4093)))
 
 
@@ -101,6 +112,10 @@ def noise(_name: str, size: int) -> bytes:
 
 def noise_f32(_name: str, size: int) -> bytes:
     return _filled(NOISE_F32, size)
+
+
+def noise_f16(_name: str, size: int) -> bytes:
+    return _filled(NOISE_F16, size)
 
 
 def zero_b(name: str, size: int) -> bytes:
@@ -141,11 +156,30 @@ def _served() -> Iterator[Stranger]:
     yield good("good-gaussian", made(init_lora_weights="gaussian"))
     yield good("good-pattern-below", made(rank_pattern={"layers.0.self_attn.q_proj": 4}, shapes=_pattern(4)))
     yield good("good-alpha-pattern", made(alpha_pattern={"layers.0.self_attn.q_proj": 512}))
+    yield good("good-f16", made(dtype="F16", content=noise_f16))
+    yield good("good-wrapped-twice", made(shapes=pairs(prefix=f"{PREFIX * 2}model.layers.")))
+    yield good("good-lm-head", made(target_modules=["lm_head"], lora_alpha=512, shapes=_head()))
+    yield good("good-of-unsloth", made(task_type=None, auto_mapping=TRAINED_ON, target_modules=UNSLOTH_TARGETS))
+    yield good("good-of-ms-swift", made(lora_dtype="bfloat16", lorap_lr_ratio=16.0, lorap_emb_lr=1e-6))
+    yield good("good-of-old-peft", _without("exclude_modules", "use_rslora", enable_lora=None, merge_weights=False))
+    yield good("good-nulls", made(rank_pattern=None, alpha_pattern=None, use_rslora=None, layers_to_transform=None))
+    yield Stranger("good-with-a-trainers-folder", made().files(), beside=TRAINERS_FOLDER)
     yield good("good-r16-rslora", made(r=16, use_rslora=True, shapes=pairs(rank=16)))
     yield good("good-all-linear", made(target_modules="all-linear", shapes=pairs(ALL_LINEAR, layers=range(4))))
     yield good("good-embedding", made(target_modules=["embed_tokens"], lora_alpha=512, shapes=_embedding()))
     yield good("good-r64", made(r=64, shapes=pairs(rank=64)))
     yield good("good-pattern-above", made(rank_pattern={"layers.0.self_attn.q_proj": 16}, shapes=_pattern(16)))
+
+
+def _without(*keys: str, **config: Any) -> Made:
+    adapter = made(**config)
+    adapter.config = {key: value for key, value in adapter.config.items() if key not in keys}
+    return adapter
+
+
+def _head() -> Shapes:
+    name = f"{PREFIX}lm_head.lora_"
+    return {name + "A.weight": (8, HIDDEN), name + "B.weight": (VOCABULARY, 8)}
 
 
 def _pattern(rank: int) -> Shapes:
@@ -184,6 +218,12 @@ def _unserved_features() -> Iterator[Stranger]:
     yield bad("no-alpha", "lora_alpha", lora_alpha=None)
     yield bad("text-rank", "r must be", r="8")
     yield bad("another-method", "peft_type", peft_type="LOHA")
+    yield bad("adaptive-ranks", "peft_type", peft_type="ADALORA", target_r=8, init_r=12)
+    yield bad("classifier", "modules_to_save", task_type="SEQ_CLS", modules_to_save=["classifier", "score"])
+    yield bad("code-of-its-own", "auto_mapping", auto_mapping={"parent_library": "modeling_mine"})
+    yield bad("null-bias", "bias", bias=None)
+    yield bad("rank-of-a-fraction", "r must be", r=8.0)
+    yield bad("no-targets", "target_modules", target_modules=None)
 
 
 def _wrong_tensors() -> Iterator[Stranger]:
@@ -200,6 +240,25 @@ def _wrong_tensors() -> Iterator[Stranger]:
     yield bad("saved-with-adapters-name", "lora_A.default.weight", default)
     yield bad("partly-fitting", "layers.30", pairs() | pairs(layers=[30, 31]))
     yield bad("unknown-module", "c_attn", {n.replace("q_proj", "c_attn"): s for n, s in pairs().items()})
+    for module in ("mlp.experts.0.gate_proj", "self_attn.qkv_proj", "_checkpoint_wrapped_module.self_attn.q_proj"):
+        shapes = {name.replace("self_attn.q_proj", module): shape for name, shape in pairs().items()}
+        yield bad(f"module-{module.partition('.')[0].strip('_')}-{module.rpartition('.')[2]}", module, shapes)
+    yield bad("unembedding", "unembed_tokens", pairs() | {n.replace("lm_head", "model.unembed_tokens"): s
+                                                          for n, s in _head().items()})  # fmt: skip
+    yield bad(
+        "of-a-model-that-sees", "base_model.model.model.layers", pairs(prefix=f"{PREFIX}model.language_model.layers.")
+    )
+    yield bad("compiled", "base_model.model.model.layers", pairs(prefix=f"{PREFIX}_orig_mod.model.layers."))
+    yield bad(
+        "embeddings-of-its-own", "embed_tokens.weight", pairs() | {f"{PREFIX}model.embed_tokens.weight": (264, 576)}
+    )
+    yield bad("tokens-of-its-own", "embed_tokens.base_layer.weight",
+              pairs() | {f"{PREFIX}model.embed_tokens.base_layer.weight": (264, 576)})  # fmt: skip
+    yield bad("magnitudes", "lora_magnitude_vector",
+              pairs() | {f"{PREFIX}model.layers.0.self_attn.q_proj.lora_magnitude_vector.weight": (576,)})  # fmt: skip
+    yield bad(
+        "lower-case", "lora_a.weight", {name.replace("lora_A", "lora_a"): shape for name, shape in pairs().items()}
+    )
     yield bad("norm-module", "norm", {f"{PREFIX}model.norm.lora_A.weight": (8, 576),
                                       f"{PREFIX}model.norm.lora_B.weight": (576, 8)})  # fmt: skip
     yield bad("a-without-b", "lora_B", half)
@@ -227,7 +286,28 @@ def _wrong_files() -> Iterator[Stranger]:
     yield Stranger("pickle", {"adapter_config.json": config, "adapter_model.bin": b"\x80\x04."}, "adapter_model.bin")
     yield Stranger("twice", {**good, "adapter_config.json": config[:-1] + b', "r": 8}'}, "occurs twice")
     yield Stranger("no-json", {**good, "adapter_config.json": b"{"}, "not valid JSON")
+    yield Stranger("marked", {**good, "adapter_config.json": b"\xef\xbb\xbf" + config}, "byte order mark")
+    yield Stranger("two-byte-letters", {**good, "adapter_config.json": config.decode().encode("utf-16")}, "byte order")
+    shards = {f"adapter_model-{number:05}-of-00002.safetensors": content for number in (1, 2)}
+    yield Stranger("in-shards", {"adapter_config.json": config, **shards}, f"{name}, are missing")
+    mlx = {"fine_tune_type": "lora", "num_layers": 8, "lora_parameters": {"rank": 8, "scale": 20.0}}
+    yield Stranger(
+        "of-mlx", {"adapter_config.json": json.dumps(mlx).encode(), "adapters.safetensors": content}, "peft_type"
+    )
+    yield Stranger("of-llama-cpp", {"adapter_config.json": config, "adapter.gguf": b"GGUF"}, "adapter.gguf")
+    prompt = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 8}
+    prompts = weights({"prompt_embeddings": (8, HIDDEN)}, "BF16", noise)
+    yield Stranger("of-prompts", {"adapter_config.json": json.dumps(prompt).encode(), name: prompts}, "peft_type")
     yield Stranger("other-name", {"adapter_config.json": config, "model.safetensors": content}, name)
+
+
+TRAINERS_FOLDER = {
+    "README.md": b"---\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n---\n", ".gitattributes": b"",
+    "adapter_model.bin": b"\x80\x04.", "training_args.bin": b"\x80\x04.", "optimizer.pt": b"\x80\x04.",
+    "runs/events.out.tfevents.1": b"", "checkpoint-5/adapter_model.safetensors": b"cut",
+    "checkpoint-5/adapter_config.json": b"{", "checkpoint-5/rng_state.pth": b"\x80\x04.",
+    "merged/model.safetensors": b"",
+}  # fmt: skip
 
 
 def write(stranger: Stranger, parent: Path) -> Path:

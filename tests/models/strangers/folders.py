@@ -62,6 +62,8 @@ def model_folders() -> list[ModelFolder]:
         *_damaged(),
         *_copies(),
         *_other_sizes(),
+        *_code(),
+        *_marked(),
         *_tokenizers(),
         *_generation(),
         *_templates(),
@@ -105,6 +107,13 @@ def _sound() -> Iterator[ModelFolder]:
     untied = {name: shape for name, shape in shapes().items() if name != "lm_head.weight"}
     tied = _model(config__json=CONFIG | {"tie_word_embeddings": True}, model__safetensors=weights(untied))
     yield ModelFolder(name="sound-tied", files=tied, loads=_data(untied), boots=True)
+    with_head = _model(config__json=CONFIG | {"tie_word_embeddings": True})
+    yield ModelFolder(name="sound-tied-with-a-head", files=with_head, boots=True)
+    described = {"README.md": "# Tiny", "LICENSE": "MIT", "special_tokens_map.json": {"eos_token": "<|end|>"}}
+    new = TOKENIZER | {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "extra_special_tokens": []}
+    files = _with({"tokenizer_config.json": new, **described})
+    yield ModelFolder(name="sound-of-transformers-5", files=files, loads=ALL, boots=True)
+    yield ModelFolder(name="sound-of-unsloth", files=_model(config__json=CONFIG | {"unsloth_fixed": True}), loads=ALL)
     yield ModelFolder(name="sound-f32", files=_model(model__safetensors=weights(shapes(), "F32")), loads=ALL)
 
 
@@ -194,6 +203,10 @@ def _copies() -> Iterator[ModelFolder]:
         on_hub="served", loads=ALL,
     )  # fmt: skip
     yield ModelFolder(
+        name="gguf-beside", files=_with({"tiny-q4_k_m.gguf": b"GGUF"}), refused="tiny-q4_k_m.gguf", reason="remove it",
+        on_hub="served", loads=ALL,
+    )  # fmt: skip
+    yield ModelFolder(
         name="pytorch-beside", files=_with({"pytorch_model.bin": b"\x80"}), refused="pytorch_model.bin",
         reason="remove it", on_hub="served", loads=ALL,
     )  # fmt: skip
@@ -223,6 +236,31 @@ def _other_sizes() -> Iterator[ModelFolder]:
         name="more-layers", files=_model(model__safetensors=weights(shapes(LAYERS + 1))), refused="config.json",
         reason=f"model.layers.{LAYERS}",
     )  # fmt: skip
+
+
+def _code() -> Iterator[ModelFolder]:
+    own = CONFIG | {"auto_map": {"AutoModelForCausalLM": "modeling_tiny.TinyForCausalLM"}}
+    yield ModelFolder(
+        name="code-in-config", files=_model(config__json=own), refused="config.json", reason="code of its own"
+    )
+    elsewhere = TOKENIZER | {"auto_map": {"AutoTokenizer": ["acme/tiny--tokenization.Tiny", None]}}
+    yield ModelFolder(
+        name="code-of-a-tokenizer", files=_with({"tokenizer_config.json": elsewhere}), refused="tokenizer_config.json",
+        reason="code of its own",
+    )  # fmt: skip
+    trained = CONFIG | {"auto_mapping": {"base_model_class": "Tiny", "parent_library": "modeling_tiny"}}
+    yield ModelFolder(
+        name="code-of-a-mapping", files=_model(config__json=trained), refused="config.json", reason="code of its own"
+    )
+
+
+def _marked() -> Iterator[ModelFolder]:
+    """Text that Python reads, and engines do not."""
+    for name in ("config.json", "tokenizer.json", "generation_config.json"):
+        content = "\ufeff" + json.dumps(_with({"generation_config.json": {}})[name])
+        yield ModelFolder(
+            name=f"marked-{name}", files=_with({name: content}), refused=name, reason="byte order mark",
+        )  # fmt: skip
 
 
 def _tokenizers() -> Iterator[ModelFolder]:
@@ -301,6 +339,10 @@ def _templates() -> Iterator[ModelFolder]:
     yield own("parts", parts, "")
     named = [{"name": "default", "template": no_tools + TEMPLATE}, {"name": "tool_use", "template": TEMPLATE}]
     yield own("named", named)
+    beside = {"chat_template.jinja": TEMPLATE, "additional_chat_templates/tool_use.jinja": no_tools + TEMPLATE}
+    yield ModelFolder(
+        name="template-of-tools-in-a-file", files=_with(beside), notes="does not take tools: No tools.", loads=ALL
+    )
     changes = "{% if tools %}{{ tools.append(1) }}{% endif %}"
     yield own("changes-a-list", changes + TEMPLATE, "does not take tools: 'append'")
     escape = "{% if tools %}{{ tools.__class__ }}{% endif %}"

@@ -151,7 +151,7 @@ class Site:
 
     def bring(self, stranger: Stranger) -> dict[str, Any]:
         """Put it on the hub, and install it."""
-        self.hub.add(f"acme/{stranger.name}", stranger.files)
+        self.hub.add(f"acme/{stranger.name}", {**stranger.files, **stranger.beside})
         return self.api.install(f"acme/{stranger.name}", stranger.name)
 
     def engines_log(self) -> str:
