@@ -313,6 +313,7 @@ UNFOLD = {
                     {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
                     {"title": "Batches", "icon": "stacks", "link": reverse_lazy("admin:batches_batch_changelist")},
                     {"title": "Files", "icon": "draft", "link": reverse_lazy("admin:batches_file_changelist")},
+                    {"title": "Uploads", "icon": "upload", "link": reverse_lazy("admin:batches_upload_changelist")},
                 ],
             },
             {

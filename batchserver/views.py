@@ -10,6 +10,9 @@ from django.shortcuts import render
 
 from apps.models.models import Model
 
+CHAT = "/v1/chat/completions"  # what the sample asks
+LOOK_AT = 50  # models
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -41,10 +44,16 @@ CIRCLE = (
 
 def landing(request: HttpRequest) -> HttpResponse:
     """What this is, and how to send the first batch to the address under which the reader sees it."""
-    known = Model.objects.filter(project=None).first() if request.user.is_authenticated else None
-    context = {"api": f"{api_origin(request)}/v1", "model": known.name if known else "your-model", "circle": CIRCLE}
+    model = _model_for_chat() if request.user.is_authenticated else None
+    context = {"api": f"{api_origin(request)}/v1", "model": model or "your-model", "circle": CIRCLE}
     context["missing"] = [step.name for step in CIRCLE if not step.is_installed]
     return render(request, "landing.html", context)
+
+
+def _model_for_chat() -> str | None:
+    """The name of one that everybody may use, and that answers the sample's request."""
+    served = Model.objects.filter(project=None, ready=True, problem="").select_related("base")
+    return next((model.name for model in served[:LOOK_AT] if CHAT in model.endpoints), None)
 
 
 def api_origin(request: HttpRequest) -> str:

@@ -250,3 +250,24 @@ def test_it_downloads_what_there_is_so_far(curator: Client, make_batch: MakeBatc
     assert response["Content-Disposition"].startswith("attachment")
     assert content_of(response).count(b"\n") == 3
     assert content_of(curator.get(page(batch, "download/errors/"))).count(b"Too slow.") == 1
+
+
+def test_a_batch_that_the_server_could_not_do_blames_no_line(viewer: Client, make_batch: MakeBatch) -> None:
+    batch = make_batch(6, completed=3, status="failed")
+    sentence = "The server could not do this: it was tried 5 times."
+    Batch.objects.update(errors=[{"code": "server_error", "message": sentence, "line": None, "param": None}])
+    html = viewer.get(page(batch)).content.decode()
+    assert sentence in html
+    assert "What went wrong in the server" in html
+    assert "What is wrong with the input file" not in html
+    assert "Paris." in html
+
+
+def test_a_batch_whose_input_is_wrong_shows_no_counts(viewer: Client, make_batch: MakeBatch) -> None:
+    batch = make_batch(0, status="failed")
+    errors = [{"code": "invalid_request", "message": "method must be POST.", "line": 2, "param": "method"}]
+    Batch.objects.update(errors=errors, model=None, model_name="")
+    html = viewer.get(page(batch)).content.decode()
+    assert "What is wrong with the input file" in html
+    assert "method must be POST." in html
+    assert not any(wrong in html for wrong in ("0 of 0", "tokens out", "not known yet", 'id="lines"'))

@@ -6,8 +6,9 @@ from django.core.files.base import ContentFile
 from django.test import Client
 
 from apps.accounts.models import Project
-from apps.batches.models import File
+from apps.batches.models import Batch, File
 from apps.batches.services import create_file
+from tests.events.cast import running_batch
 
 LIST = "/admin/batches/file/"
 
@@ -63,3 +64,15 @@ def test_it_does_not_exist_for_a_stranger(outsider: Client, file: File, path: st
 def test_it_survives_bytes_that_are_gone(curator: Client, file: File) -> None:
     (Path(settings.FILES_DIR) / str(file.content.name)).unlink()
     assert curator.get(f"{LIST}{file.pk}/download/").status_code == 404
+
+
+def test_an_output_file_names_its_batch(viewer: Client, project: Project, file: File) -> None:
+    name = "batch_0123456789abcdef0123456789abcdef_output.jsonl"
+    output = File.objects.create(project=project, filename=name, purpose="batch_output", bytes=2, content="x")
+    batch = running_batch(project)
+    Batch.objects.filter(pk=batch.pk).update(output_file=output)
+    html = viewer.get(LIST).content.decode()
+    assert f'title="{name}"' in html
+    assert "_output.jsonl</span>" in html
+    assert f">{batch.uid}</a>" in viewer.get(f"{LIST}{output.pk}/change/").content.decode()
+    assert f">{batch.uid}</a>" not in viewer.get(f"{LIST}{file.pk}/change/").content.decode()

@@ -19,7 +19,8 @@ from batchserver.dashboard import SHOWN
 from tests.events.cast import running_batch
 
 PLACES = {
-    "batches/batch": "add/", "batches/file": "", "models/model": "add/", "models/engine": "", "events/event": "",
+    "batches/batch": "add/", "batches/file": "", "batches/upload": "",
+    "models/model": "add/", "models/engine": "", "events/event": "",
     "accounts/project": "add/", "accounts/apikey": "add/", "auth/user": "add/", "auth/group": "add/",
 }  # fmt: skip
 
@@ -32,7 +33,7 @@ def test_it_works(admin: Client, place: str) -> None:
 
 
 def test_the_overview_says_what_to_do_first(admin: Client) -> None:
-    assert "Register a folder of weights" in admin.get("/admin/").content.decode()
+    assert "/admin/models/install/add/" in admin.get("/admin/").content.decode()
 
 
 def test_the_overview_keeps_another_projects_model_to_itself(outsider: Client, model: Model, project: Project) -> None:
@@ -166,6 +167,14 @@ def test_the_overview_shows_what_ended_last(admin: Client, project: Project) -> 
 def test_the_landing_page_names_no_model_to_strangers(client: Client, admin: Client, model: Model) -> None:
     assert model.name not in client.get("/").content.decode()
     assert model.name in admin.get("/").content.decode()
+
+
+def test_the_landing_page_names_a_model_that_answers_its_sample(admin: Client, model: Model) -> None:
+    other = {"name": "a-first", "path": "/x", "findings": {"chat": {"offered": False, "problem": "x", "refused": {}}}}
+    Model.objects.create(**other)
+    html = admin.get("/").content.decode()
+    assert f'"model": "{model.name}"' in html
+    assert "a-first" not in html
 
 
 def test_people_without_a_role_see_nothing(model: Model, project: Project) -> None:

@@ -82,7 +82,7 @@ class BatchAdmin(TenantAdmin):
 
     @display(description="Model", ordering="model_name", header=True)
     def target(self, batch: Batch) -> tuple[str, str]:
-        return batch.model_name or "not known yet", batch.endpoint
+        return batch.model_name or ("not known yet" if batch.status in Batch.OPEN else "no model"), batch.endpoint
 
     @admin.action(description="Pause", permissions=["act"])
     def pause(self, request: HttpRequest, batches: QuerySet[Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.files.storage import default_storage
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
@@ -34,10 +34,13 @@ def download(file: File | None) -> StreamingHttpResponse:
     return attachment(storage.open_range(name, 0, file.bytes), file.filename)
 
 
+NAME = 36  # characters of a name in the list
+
+
 @admin.register(File)
 class FileAdmin(TenantAdmin):
     list_display = (
-        "filename",
+        "shown_name",
         "shown_uid",
         "purpose",
         "size",
@@ -90,6 +93,14 @@ class FileAdmin(TenantAdmin):
     def download_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         return download(self.get_queryset(request).filter(pk=pk).first())
 
+    @display(description="Filename", ordering="filename")
+    def shown_name(self, file: File) -> str:
+        """Output files are named after their batch: the end says which they are."""
+        name = file.filename
+        return format_html(
+            '<span title="{}">{}</span>', name, name if len(name) <= NAME else f"{name[:14]}…{name[-16:]}"
+        )
+
     @display(description="Id", ordering="id")
     def shown_uid(self, file: File) -> str:
         return format_html('<span class="bs-id">{}…</span>', file.uid[:13])
@@ -105,7 +116,14 @@ class FileAdmin(TenantAdmin):
 
     @display(description="Batches", empty_value="none")
     def used_by(self, file: File) -> str | None:
-        return _links(Batch.objects.filter(input_file_id=file.uid, project=file.project)[:20]) or None
+        return (
+            _links(
+                Batch.objects.filter(
+                    Q(input_file_id=file.uid, project=file.project) | Q(output_file=file) | Q(error_file=file)
+                )[:20]
+            )
+            or None
+        )
 
 
 def _links(batches: Iterable[Batch]) -> str:

@@ -16,6 +16,7 @@ from apps.batches.models import Batch, File, Request, Result
 from apps.batches.output import output_so_far
 from apps.batches.progress import current, snapshot_of
 from apps.batches.texts import answer_text, parsed, prompt_text
+from apps.core import attempts
 from apps.core.api.streaming import stream
 from apps.events.rates import Rates
 
@@ -62,6 +63,7 @@ def detail(batch: Any, query: Mapping[str, str]) -> dict[str, Any]:
         "batch": batch,
         "progress": _with_shares(current(batch)),
         "timeline": timeline(batch),
+        "by_server": any(error["code"] == attempts.CODE for error in batch.errors or ()),
         "retries": batch.retries.order_by("id"),
         "input_file": File.objects.filter(uid=batch.input_file_id, project=batch.project_id).first(),
         "page": page,

@@ -18,6 +18,12 @@ OWN_PROMPTS = frozenset({
     "siglip", "siglip2", "unlimited-ocr", "unlimited_ocr",
 })  # fmt: skip
 FOLLOWS = {"system and turns": ("system", "turns"), "tool results": ("tools",)}
+PHRASES = {
+    "system": "a system message",
+    "turns": "more than one turn",
+    "system and turns": "a system message before more than one turn",
+    "tool results": "results of tools",
+}
 NO_TEMPLATE = "It has no chat template"
 
 Findings = dict[str, Any]
@@ -39,7 +45,7 @@ def notes(findings: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]
     if not chat["offered"]:
         return [*told, f"{chat['problem']}: it answers /v1/completions only, until chat_template is set."]
     for kind, reason in _main(chat["refused"]).items():
-        told.append(f"Its chat template does not take {kind}: {reason.rstrip('.')}.")
+        told.append(f"Its chat template does not take {PHRASES.get(kind, kind)}: {reason.rstrip('.')}.")
     return told
 
 

@@ -322,7 +322,7 @@ def _templates() -> Iterator[ModelFolder]:
     in_a_file = _with({"tokenizer_config.json": none, "chat_template.jinja": TEMPLATE})
     yield ModelFolder(name="template-in-a-file", files=in_a_file, loads=ALL)
     no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}" + TEMPLATE
-    yield own("no-system", no_system, "does not take system: No system role.", boots=True)
+    yield own("no-system", no_system, "does not take a system message: No system role.", boots=True)
     alternate = (
         "{% for m in messages if m.role != 'system' %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
         "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}"
