@@ -54,6 +54,21 @@ to allocate 2.00 GiB. GPU 1 has a total capacity of 23.64 GiB of which 1.20 GiB 
 exception in a background process. See stack trace for root cause.
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}
 """
+FAULT = """\
+Fatal Python error: Segmentation fault
+
+Thread 0x00007f21 (most recent call first):
+  File "/usr/lib/python3.11/threading.py", line 320 in wait
+
+Current thread 0x00007f22 (most recent call first):
+  File "/opt/venv/lib/python3.11/site-packages/torch/_ops.py", line 1269 in __call__
+  File "/opt/venv/lib/python3.11/site-packages/vllm/_custom_ops.py", line 3010 in cpu_attention_with_kv_cache
+  File "/opt/venv/lib/python3.11/site-packages/vllm/v1/attention/backends/cpu_attn.py", line 300 in forward
+
+Extension modules: numpy._core, torch._C (total: 2)
+(APIServer pid=70) ERROR 11-28 06:48:57 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
+encountered an issue. See stack trace (above) for the root cause.
+"""
 PATHS = f"""\
 OSError: Can't load the configuration of '{FOLDER}'. Look into {FOLDER}/config.json, /var/lib/other/tokenizer.json or \
 https://hub.example/docs
@@ -85,9 +100,22 @@ NOTHING = (
             "OSError: Can't load the configuration of 'the model's folder'. Look into config.json, tokenizer.json or "
             "https://hub.example/docs",
         ),
+        (FAULT, "Segmentation fault in cpu_attention_with_kv_cache (_custom_ops.py, line 3010)"),
+        (FAULT.partition("Current thread")[0], "Segmentation fault"),
         (NOTHING, ""),
     ],
-    ids=["missing-weights", "other-layout", "wrong-type", "validation", "assertion", "worker", "paths", "nothing"],
+    ids=[
+        "missing-weights",
+        "other-layout",
+        "wrong-type",
+        "validation",
+        "assertion",
+        "worker",
+        "paths",
+        "fault",
+        "cut",
+        "nothing",
+    ],
 )
 def test_it_works(log: str, cause: str) -> None:
     assert last_cause(log.splitlines(), FOLDER) == cause

@@ -1,9 +1,11 @@
 """Why an engine ended, found in what it printed: one sentence, without tracebacks and without the server's paths.
 
 vLLM's API server ends with "Engine core initialization failed. See root cause above": the cause is the last exception
-before that, of the engine's core or of one of its workers.
+before that, of the engine's core or of one of its workers. A process that its system killed for a fault of its own, such
+as a segmentation fault, prints no exception, but where it was (Python's faulthandler).
 """
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,9 @@ MAX_CHARACTERS = 300
 
 PREFIX = r"(?:\([\w.:-]+(?: pid=\d+)?\) )*(?:(?:ERROR|CRITICAL) [^\[]*\[[^\]]*\] ?)?"
 EXCEPTION = re.compile(PREFIX + r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Errors))(?:: ?(.*))?")
+FRAMES = 40  # of a thread; other threads stand before it
+FATAL = re.compile(PREFIX + r"Fatal Python error: (.+)")
+FRAME = re.compile(r'  File "(.+)", line (\d+) in (\S+)')
 LINE = re.compile(PREFIX + r"(.*)")
 CONSEQUENCES = (  # of an exception that was printed before
     "initialization failed", "See root cause", "See stack trace", "EngineDeadError", "EngineCore encountered an issue",
@@ -27,6 +32,8 @@ def last_cause(lines: Iterable[str], folder: Path) -> str:
     printed = list(lines)
     found = ""
     for number, line in enumerate(printed):
+        if fault := FATAL.fullmatch(line.rstrip()):
+            found = f"{fault[1]}{_place(printed[number + 1 :])}"
         match = EXCEPTION.fullmatch(line.rstrip())
         if match and not any(sign in line for sign in CONSEQUENCES):
             found = _sentence(match[1], match[2] or "", printed[:number], printed[number + 1 :])
@@ -41,6 +48,14 @@ def _sentence(name: str, message: str, before: list[str], behind: list[str]) -> 
         source = [text for line in before[-3:] if (text := _text(line)) and not set(text) <= set("^~ ")]
         message = f"at `{source[-1]}`" if source else ""
     return f"{kind}: {message}" if message else kind
+
+
+def _place(behind: list[str]) -> str:
+    """Where the thread was that did it: in vLLM, if its own code is among the frames."""
+    stack = itertools.dropwhile(lambda line: not line.startswith("Current thread"), behind)
+    frames = [match for line in itertools.islice(stack, 1, FRAMES) if (match := FRAME.fullmatch(line))]
+    frame = next((frame for frame in frames if "/vllm/" in frame[1]), frames[0] if frames else None)
+    return f" in {frame[3]} ({frame[1].rpartition('/')[2]}, line {frame[2]})" if frame else ""
 
 
 def _text(line: str) -> str:

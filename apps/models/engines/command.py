@@ -115,6 +115,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",  # else a segmentation fault leaves no word of where
         **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if spec.takes_adapters else {}),
     }
     if spec.device == CPU:
