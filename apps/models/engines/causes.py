@@ -1,8 +1,8 @@
 """Why an engine ended, found in what it printed: one sentence, without tracebacks and without the server's paths.
 
 vLLM's API server ends with "Engine core initialization failed. See root cause above": the cause is the last exception
-before that, of the engine's core or of one of its workers. A process that its system killed for a fault of its own, such
-as a segmentation fault, prints no exception, but where it was (Python's faulthandler).
+before that, of the engine's core or of one of its workers. A process that the system ended, by a segmentation fault or
+the like, prints no exception, but where it was (Python's faulthandler).
 """
 
 import itertools

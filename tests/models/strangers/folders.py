@@ -53,6 +53,8 @@ class ModelFolder:
     """Bytes of weights that an engine loads, where it is admitted; 0: not compared."""
     boots: bool = False
     """Whether a real engine is to answer for it."""
+    cause: str = ""
+    """A part of why the engine does not start, where only the engine can know."""
 
 
 def model_folders() -> list[ModelFolder]:
@@ -62,6 +64,7 @@ def model_folders() -> list[ModelFolder]:
         *_damaged(),
         *_copies(),
         *_other_sizes(),
+        *_unknown_to_the_engine(),
         *_code(),
         *_marked(),
         *_tokenizers(),
@@ -236,6 +239,18 @@ def _other_sizes() -> Iterator[ModelFolder]:
         name="more-layers", files=_model(model__safetensors=weights(shapes(LAYERS + 1))), refused="config.json",
         reason=f"model.layers.{LAYERS}",
     )  # fmt: skip
+
+
+def _unknown_to_the_engine() -> Iterator[ModelFolder]:
+    """Which versions of vLLM differ in; admission leaves them to it."""
+    unknown = {"architectures": ["TinyForCausalLM"], "model_type": "tiny"}
+    for name, cause, changes in (
+        ("unknown-architecture", "tiny", unknown),
+        ("unknown-quantization", "quantization", {"quantization_config": {"quant_method": "tiny", "bits": 3}}),
+        ("unknown-rope", "rope", {"rope_scaling": {"rope_type": "tiny", "factor": 2.0}}),
+        ("unknown-activation", "tiny", {"hidden_act": "tiny"}),
+    ):
+        yield ModelFolder(name=name, files=_model(config__json=CONFIG | changes), cause=cause)
 
 
 def _code() -> Iterator[ModelFolder]:

@@ -19,6 +19,7 @@ from tests.models.strangers.folders import ModelFolder, model_folders
 pytestmark = [pytest.mark.engine, pytest.mark.soak]
 
 READY_SECONDS = 240
+UNKNOWN = [folder for folder in model_folders() if folder.cause]
 SERVED = [folder for folder in model_folders() if folder.boots]
 NAMED = {folder.name: folder for folder in model_folders()}
 IGNORING = EngineSettings(ignore_generation_config=True)
@@ -95,4 +96,17 @@ def test_what_admission_refuses_the_engine_cannot_load_and_says_why(engine: Engi
         engine.wait_ready(READY_SECONDS, lambda: False)
     sentence = str(failed.value).partition("\n")[0]
     assert cause in sentence
+    assert str(engine.spec.model) not in sentence
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param((folder, EngineSettings()), id=folder.name) for folder in UNKNOWN], indirect=True
+)
+def test_what_only_the_engine_knows_is_said_in_a_sentence(request: pytest.FixtureRequest, engine: Engine) -> None:
+    folder: ModelFolder = request.node.callspec.params["engine"][0]
+    assert inspect_folder(engine.spec.model) == []
+    with pytest.raises(EngineFailed) as failed:
+        engine.wait_ready(READY_SECONDS, lambda: False)
+    sentence = str(failed.value).partition("\n")[0]
+    assert folder.cause in sentence
     assert str(engine.spec.model) not in sentence
