@@ -22,7 +22,7 @@ def test_it_works(api: APIClient, project: Project) -> None:
     run = starred_run(project)
     split = make_split(run, ["train", "validation", "train"])
     wanted = {"dataset": run.dataset.uid, "run": run.uid, "format": "chat", "split": split.uid, "part": "train"}
-    made = post(api, {**wanted, "filters": {"starred": "yes", "sort": "unknown"}})
+    made = post(api, {**wanted, "filters": {"starred": "yes"}})
     assert made.status_code == 200, made.json()
     body = made.json()
     assert (body["object"], body["status"], body["answers"]) == ("export", "queued", "starred")
@@ -90,6 +90,7 @@ def test_it_can_be_deleted_once_it_has_ended(api: APIClient, project: Project) -
         ({"format": "word"}, 400, "format"),
         ({"answers": "all"}, 400, "answers"),
         ({"filters": {"rating_min": "9"}}, 400, "rating_min"),
+        ({"filters": {"stared": "yes"}}, 400, "stared"),
         ({"filters": {"show": {"a": 1}}}, 400, "filters.show"),
         ({"part": "train"}, 400, "split"),
         ({"repository": "a/b"}, 400, "format"),

@@ -162,6 +162,14 @@ def test_what_is_empty_or_unknown_asks_for_nothing() -> None:
     assert Filters().as_query() == {}
 
 
+def test_an_unknown_name_among_filters_is_refused() -> None:
+    """It would leave more items than were meant."""
+    assert Filters.named({"starred": "yes", "text": ""}) == Filters(starred="yes")
+    with pytest.raises(DomainError, match=r"Did you mean starred\?") as refused:
+        Filters.named({"stared": "yes"})
+    assert (refused.value.param, refused.value.code) == ("stared", "unknown_parameter")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

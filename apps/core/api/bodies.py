@@ -1,7 +1,6 @@
 """Request bodies hold what their serializer names: a field that would be passed over in silence is refused."""
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -9,12 +8,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from apps.core.api.errors import ApiError
+from apps.core.text import MAX_NAME, nearest_name, unrecognized
 
 IGNORED_HEADER = "x-ignored-parameter"
 MAX_IGNORED = 8
 """Unknown fields that an answer names in its headers, where they are let through."""
-MAX_NAME = 100
-"""Characters of an unknown name that are repeated."""
 IGNORED = "ignored parameters"
 """Where a request's `parser_context` keeps the sentences for its answer."""
 
@@ -34,17 +32,6 @@ def validated_body(serializer: type[serializers.Serializer[Any]], request: Reque
         request.parser_context[IGNORED] = [unrecognized(*one) for one in unknown]
     form.is_valid(raise_exception=True)
     return dict(form.validated_data)
-
-
-def unrecognized(path: str, nearest: str = "") -> str:
-    """OpenAI's sentence, with the name that was meant if one is like it."""
-    guess = f" Did you mean {nearest}?" if nearest else ""
-    return f"Unrecognized request argument supplied: {path}.{guess}"
-
-
-def nearest_name(name: str, names: Iterable[str]) -> str:
-    """Empty when none is like it."""
-    return (difflib.get_close_matches(name[:MAX_NAME], list(names), 1) or [""])[0]
 
 
 def header_text(sentence: str) -> str:

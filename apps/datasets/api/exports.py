@@ -120,7 +120,7 @@ class ExportsView(ProjectView):
             dataset=_named(Dataset.objects.of(self.project), values["dataset"], "dataset"),
             format=values["format"],
             run=_named(runs.select_related("version"), values["run"], "run") if "run" in values else None,
-            filters=Filters.parse(values["filters"]),
+            filters=Filters.named(values["filters"]),
             split=_named(splits.select_related("version"), values["split"], "split") if "split" in values else None,
             part=values["part"],
             answers=values["answers"],

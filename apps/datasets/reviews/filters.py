@@ -13,6 +13,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Length
 
 from apps.core.errors import DomainError
+from apps.core.text import MAX_NAME, nearest_name, unrecognized
 from apps.datasets.models import Answer, Assignment, Column, Item, Review, Run, Star
 from apps.datasets.reviews import search, words
 
@@ -100,6 +101,15 @@ class Filters:
         """Raises `DomainError` that names the parameter. Unknown ones are ignored, empty ones ask for nothing."""
         given = {each.name: each.metadata["parse"] for each in fields(cls) if query.get(each.name, "")}
         return cls(**{name: parse(name, query[name]) for name, parse in given.items()})
+
+    @classmethod
+    def named(cls, given: Mapping[str, str]) -> Self:
+        """As `parse`, where all that is given is filters: an unknown one, which would leave more items, is refused."""
+        names = [each.name for each in fields(cls)]
+        for unknown in (name[:MAX_NAME] for name in given if name not in names):
+            sentence = unrecognized(unknown, nearest_name(unknown, names))
+            raise DomainError(sentence, param=unknown, code="unknown_parameter")
+        return cls.parse(given)
 
     def as_query(self) -> dict[str, str]:
         """What `parse` takes; only what differs from the default."""

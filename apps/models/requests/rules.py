@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from apps.core.api.bodies import MAX_NAME, nearest_name, unrecognized
+from apps.core.text import MAX_NAME, nearest_name, unrecognized
 from apps.models.requests.openai import CLIENT_ONLY, MESSAGE_NAMES, STREAM_NAMES
 from apps.models.requests.tables import Shape, Table
 

@@ -42,7 +42,7 @@ class Command(BaseCommand):
                 dataset=dataset,
                 format=options["format"],
                 run=run,
-                filters=Filters.parse(dict(map(_pair, options["filter"]))),
+                filters=Filters.named(dict(map(_pair, options["filter"]))),
                 split=_split(dataset, run, name) if name else None,
                 part=part,
                 answers=options["answers"],
