@@ -26,7 +26,12 @@ pytestmark = pytest.mark.engine
 READY_SECONDS = 240
 MODEL = settings.BASE_DIR / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
 EVERYTHING = EngineSettings(
-    max_model_len=1024, quantization="fp8", kv_cache_dtype="fp8", extra_lora_slots=1, tool_call_parser="hermes"
+    max_model_len=1024,
+    quantization="fp8",
+    kv_cache_dtype="fp8",
+    extra_lora_slots=1,
+    tool_call_parser="hermes",
+    tool_strict_level="parameter",
 )
 RANK = 8
 WIDTH = 576  # of the demo model

@@ -83,6 +83,13 @@ def test_json_by_a_schema_is_compact_unless_a_model_s_settings_say_otherwise() -
     assert "--structured-outputs-config" not in command(make_spec(runner="pooling"))
 
 
+def test_calls_of_tools_are_bound_as_vllm_does_unless_a_model_s_settings_say_otherwise() -> None:
+    assert "--tool-strict-level" not in command(make_spec(settings=EngineSettings(tool_call_parser="hermes")))
+    strict = EngineSettings(tool_call_parser="hermes", tool_strict_level="parameter")
+    arguments = command(make_spec(settings=strict))
+    assert arguments[arguments.index("--tool-strict-level") + 1] == "parameter"
+
+
 @pytest.mark.engine
 def test_every_parser_is_vllm_s() -> None:
     script = (

@@ -143,6 +143,7 @@ def _chosen(settings: EngineSettings) -> list[str]:
         "--quantization": settings.quantization,
         "--kv-cache-dtype": None if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
         "--tool-call-parser": _parser(settings.tool_call_parser),
+        "--tool-strict-level": None if settings.tool_strict_level == "auto" else settings.tool_strict_level,
         "--reasoning-parser": _parser(settings.reasoning_parser),
         "--chat-template": settings.chat_template,
         "--generation-config": "vllm" if settings.ignore_generation_config else None,

@@ -51,6 +51,11 @@ ToolParser = Annotated[
     ],
     Meta(description="How the model writes calls of tools; null: as its family does; none: tools are refused."),
 ]  # fmt: skip
+Strictness = Annotated[
+    Literal["auto", "function", "parameter"],
+    Meta(description="What binds calls of tools: auto: tool_choice, and the schema of tools with strict: true;"
+         " function: the form of every call; parameter: its arguments too, as if every tool were strict."),
+]  # fmt: skip
 ReasoningParser = Annotated[
     Literal["none", "deepseek_r1", "glm45", "granite", "hunyuan_a13b", "kimi_k2", "minimax_m2", "mistral", "olmo3",
             "openai_gptoss", "qwen3", "seed_oss", "step3"],
@@ -88,6 +93,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     data_parallel: Gpus = 1
     extra_lora_slots: Slots = 0
     tool_call_parser: ToolParser | None = None
+    tool_strict_level: Strictness = "auto"
     reasoning_parser: ReasoningParser | None = None
     json_whitespace: Whitespace = False
     chat_template: Template | None = None
