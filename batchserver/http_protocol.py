@@ -6,45 +6,41 @@ takes are bounded here. In charge of bytes, seconds and the number of connection
 """
 
 import json
-from collections.abc import Iterable
-from enum import IntEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from apps.core.api.body_limit import App, Message, Receive, Scope, Send
 from apps.core.api.errors import ApiError
+from batchserver.eviction import Evictor, Rank
 
 HEAD_BYTES = 64 * 1024
-FRAMING_BYTES = 64 * 1024  # of chunks' sizes and extensions, besides …
-FRAMING_PER_BYTE = 16  # … these for each byte of body: one byte a chunk takes five
+FRAMING_BYTES = 64 * 1024  # of chunks' sizes and extensions (13,000 chunks), besides …
+FRAMING_PER_BYTE = 1  # … this for each byte of body: chunks of five bytes and more
+FEED_BYTES = 64 * 1024  # that are parsed before they are judged
 PIPELINED = 8  # requests of one connection that wait for the one before them
+HEAD_TOO_LARGE = (431, "The request's headers are too large.")
 NOT_CHUNKED = (501, "The only Transfer-Encoding that is understood is 'chunked'.")
 CHUNKED_IN_1_0 = (400, "Transfer-Encoding needs HTTP/1.1.")
 UPGRADES = (b"upgrade", b"http2-settings")
 STALLED_SECONDS = 10.0  # without progress: the first to go where connections are short
 
 
-class Rank(IntEnum):
-    """Who makes room for a new connection, in this order."""
-
-    NO_REQUEST_YET = 0
-    BETWEEN_REQUESTS = 1
-    STALLED_ANSWER = 2
-    SLOW_BODY = 3
-
-
 class BoundedHttp(HttpToolsProtocol):
-    """`look` is to be called about once a second: deadlines cost no timer of their own."""
+    """An `eviction.Connection`."""
+
+    evictor = Evictor()  # of this process
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._in_head = True
-        self._head = 0  # bytes of a head that has not come as a whole
+        self._head = 0  # bytes of a request's head that the parser has told
         self._body = 0  # bytes of the request's body so far
-        self._framing = 0  # bytes around them
+        self._untold = 0  # bytes besides: of a header that has not come as a whole, or around the body's
+        self._framing = 0  # those around the body's, when the last bytes came
         self._served = False
         self._upgrade_ignored = False
         self._waits_since: float | None = self.loop.time()  # for a whole head; None: a request is being answered
@@ -54,17 +50,38 @@ class BoundedHttp(HttpToolsProtocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        cycle, body = self._reading(), self._body
+        for at in range(0, len(data), FEED_BYTES):
+            self._feed(data[at : at + FEED_BYTES])
+            if self.transport.is_closing() or self.transport.get_protocol() is not self:
+                return
+
+    def _feed(self, data: bytes) -> None:
+        self._untold += len(data)
         self._parse(data)
-        if self.transport.is_closing():
-            return
-        self._head = self._head + len(data) if self._in_head else 0
-        if self._head > HEAD_BYTES:
-            self.refuse(400, "The request's headers are too large.")
-        elif cycle is not None and self._reading() is cycle:  # all of it was this body's
-            self._framing += len(data) - (self._body - body)
+        self._framing = 0
+        if self._in_head:
+            self._bound_head(data)
+        elif self._reading() is None:
+            self._untold = 0
+        else:
+            self._framing = self._untold
             if self._framing > FRAMING_BYTES + FRAMING_PER_BYTE * self._body:
-                self.refuse(400, "The body's chunks hold more framing than body.")
+                self.refuse(400, "The body's chunks hold more framing than body: send fewer, larger ones.")
+
+    def _bound_head(self, data: bytes) -> None:
+        """What was parsed last belongs to a head that goes on."""
+        if (end := data.rfind(b"\r\n\r\n")) >= 0:  # it has no empty line: this is of what came before it
+            self._untold = min(self._untold, len(data) - end - 4 - self._head)
+        if self._head + self._untold > HEAD_BYTES:
+            self.refuse(*HEAD_TOO_LARGE)
+
+    def _told(self, size: int) -> None:
+        """So many bytes of a head came out of the parser."""
+        self._head += size
+        self._untold -= size
+        if self._head > HEAD_BYTES:
+            self.refuse(*HEAD_TOO_LARGE)
+            raise ValueError("a head that is too large")
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -87,19 +104,27 @@ class BoundedHttp(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         self._upgrade_ignored = False
-        self._parse(b"".join([*head, b"\r\n", rest]))
+        again = b"".join([*head, b"\r\n", rest])
+        self._untold = len(again)
+        self._parse(again)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= PIPELINED:  # each costs memory, and an answer to one is under way
             self.transport.abort()
             raise ValueError("too many pipelined requests")
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._head = True, 0
+        self._untold, self._framing = self._untold - self._framing, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._told(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             self.refuse(400, "Trailers behind a chunked body are not taken: send them as headers.")
             raise ValueError("a trailer")
+        self._told(len(name) + len(value) + len(": \r\n"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -110,12 +135,19 @@ class BoundedHttp(HttpToolsProtocol):
         self._upgrade_ignored = self.parser.should_upgrade() and not self._should_upgrade()
         if self._upgrade_ignored and self.parser.get_method() != b"CONNECT":
             return
+        self._untold -= len(self.parser.get_method()) + len("  HTTP/1.1\r\n\r\n")
         self._in_head, self._waits_since = False, None
-        self._body, self._framing, self._body_mark = 0, 0, (self.loop.time(), 0)
+        self._body, self._body_mark = 0, (self.loop.time(), 0)
+        self.expect_100_continue &= self.parser.get_http_version() == "1.1"  # RFC 9110 §10.1.1, as below
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        expects = cycle.waiting_for_100_continue
+        super()._start_asgi_task(cycle, cast(Any, _closing_unless_continued(cycle, app)) if expects else app)
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
+        self._untold -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -173,7 +205,7 @@ class BoundedHttp(HttpToolsProtocol):
         return self.cycle if reads else None
 
     def _look_at_head(self, waited: float) -> None:
-        if self._head and waited > settings.WEB_HEAD_SECONDS:
+        if self._in_head and self._head + self._untold and waited > settings.WEB_HEAD_SECONDS:
             self.refuse(408, f"The request's head did not come within {settings.WEB_HEAD_SECONDS} s.")
         elif waited > settings.WEB_HEAD_SECONDS + self.timeout_keep_alive:  # silent, or goes on with a refused body
             self.transport.close()
@@ -196,21 +228,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """Of too many connections the least useful one goes, or else this one."""
-        now = self.loop.time()
-        others = (other for other in self.connections if isinstance(other, BoundedHttp) and other is not self)
-        ranked = [(rank, other) for other in others if (rank := other.rank(now))]
-        if ranked:
-            min(ranked, key=lambda pair: pair[0])[1].transport.abort()
-        else:
+        if not self.evictor.evict_one(self.connections, self, self.loop.time()):
             self.refuse(503, "The server has as many connections as it takes. Try again in a few seconds.")
+
+    def evict(self) -> None:
+        self.transport.abort()
 
 
 def _without_upgrades(connection: bytes) -> bytes:
     return b",".join(each for each in connection.split(b",") if each.strip().lower() not in UPGRADES)
 
 
-def look_at(connections: Iterable[Any], now: float) -> None:
-    """Hang up on all that took too long."""
-    for connection in list(connections):
-        if isinstance(connection, BoundedHttp):
-            connection.look(now)
+def _closing_unless_continued(cycle: RequestResponseCycle, app: App) -> App:
+    """A client that is answered in place of 100 Continue may send the body or not: what comes next on the connection
+    could be either that or a request, and so nothing may."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if cycle.waiting_for_100_continue and cycle.more_body:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, closing)
+
+    return asked

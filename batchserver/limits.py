@@ -10,9 +10,10 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.db import Error
 
-from apps.accounts.authentication import digest_in, find_key_by_digest
+from apps.accounts.authentication import digest_in
 from apps.core.api.body_limit import Scope, header
 from apps.core.api.errors import as_api_error
+from apps.models.gateway.asgi import gateway
 from apps.models.gateway.cache import Cache
 from apps.models.gateway.database import in_thread
 from apps.models.gateway.exchange import ENDPOINTS
@@ -20,8 +21,8 @@ from apps.models.gateway.exchange import ENDPOINTS
 FORM_BYTES = 64 * 1024  # of an upload's multipart form, beside its file
 BODY_BYTES = 1024**2  # of any other request
 UPLOADS = {"/v1/files": "FILE_MAX_BYTES", "/v1/uploads/[^/]+/parts": "UPLOAD_PART_MAX_BYTES"}  # route -> its setting
-FRESH_SECONDS = 4.0  # for which a key counts as known: views look at it again
-KEYS = 10_000
+LOGIN_SECONDS = 4.0  # for which a login counts as known: views look at it again
+LOGINS = 10_000
 
 sessions = import_module(settings.SESSION_ENGINE)
 _known: WeakKeyDictionary[asyncio.AbstractEventLoop, Cache[str, str]] = WeakKeyDictionary()
@@ -47,7 +48,7 @@ async def _limit_by_key(scope: Scope, path: str) -> int:
     shown, upload = header(scope, b"authorization"), _limit_of_upload(path) if scope["method"] == "POST" else 0
     if not shown and not upload:
         return settings.WEB_ANONYMOUS_BYTES
-    await _keys().get(digest_in(shown))
+    await gateway().keys.check(digest_in(shown))
     return upload or BODY_BYTES
 
 
@@ -58,26 +59,35 @@ def _limit_of_upload(path: str) -> int:
 
 
 async def _limit_by_login(cookies: str) -> int:
-    if cookies and await in_thread(_logged_in)(cookies):
-        return settings.FILE_MAX_BYTES + FORM_BYTES
+    try:
+        cookie = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
+        if cookie is not None:
+            await _logins().get(cookie.value)
+            return settings.FILE_MAX_BYTES + FORM_BYTES
+    except (CookieError, NotLoggedInError):
+        pass
     return settings.WEB_ANONYMOUS_BYTES
 
 
-def _keys() -> Cache[str, str]:
-    """Digests of live keys, as the running event loop knows them."""
+class NotLoggedInError(Exception):
+    """Of a session; not remembered, as wrong ones cost nothing to make."""
+
+
+def _logins() -> Cache[str, str]:
+    """Sessions of people who are logged in, as the running event loop knows them."""
     loop = asyncio.get_running_loop()
     if loop not in _known:
-        _known[loop] = Cache(in_thread(_digest_of_live), seconds=lambda _: FRESH_SECONDS, size=KEYS)
+        one_by_one = asyncio.Lock()  # or strangers' cookies take the gateway's few threads
+
+        async def load(session: str) -> str:
+            async with one_by_one:
+                return await in_thread(_logged_in)(session)
+
+        _known[loop] = Cache(load, seconds=lambda _: LOGIN_SECONDS, size=LOGINS)
     return _known[loop]
 
 
-def _digest_of_live(digest: str) -> str:
-    return find_key_by_digest(digest).digest
-
-
-def _logged_in(cookies: str) -> bool:
-    try:
-        cookie = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
-    except CookieError:
-        return False
-    return cookie is not None and SESSION_KEY in sessions.SessionStore(cookie.value)
+def _logged_in(session: str) -> str:
+    if SESSION_KEY not in sessions.SessionStore(session):
+        raise NotLoggedInError
+    return session

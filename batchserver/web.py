@@ -11,7 +11,9 @@ from django.conf import settings
 from django.core.checks import run_checks
 
 from batchserver.asgi import application
-from batchserver.http_protocol import BoundedHttp, look_at
+from batchserver.eviction import look_at
+from batchserver.http_protocol import BoundedHttp
+from batchserver.websocket_protocol import BoundedWebSocket
 
 GRACE = 3  # seconds that open streams and sockets get when we stop
 TICKS_A_SECOND = 10  # uvicorn's
@@ -35,6 +37,7 @@ def main() -> None:
     config = uvicorn.Config(
         application,
         http=BoundedHttp,
+        ws=BoundedWebSocket,
         ws_max_size=MESSAGE_BYTES,
         lifespan="on",
         log_config=None,

@@ -1,21 +1,29 @@
 """Who asks: `Authorization: Bearer sk-…`."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
+from enum import Enum
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError
-from django.db.models import Q
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from apps.accounts.models import ApiKey
+from apps.accounts.models import UNEXPIRED, ApiKey
 from apps.core.api.errors import ApiError
 
 USED_RESOLUTION = timedelta(minutes=1)  # how exact `last_used_at` is
+
+
+class KeyState(Enum):
+    LIVE = "live"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown, or revoked"
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -52,11 +60,24 @@ def find_key_by_digest(digest: str) -> ApiKey:
     """The live key with this digest. Raises `ApiError` 401, with the reason."""
     key = ApiKey.objects.live().select_related("project").filter(digest=digest).first()
     if key is None:
-        if ApiKey.objects.filter(digest=digest, revoked_at=None).exists():
-            raise _refused("This API key has expired. Make a new one.", "expired_api_key")
-        raise _refused("Incorrect API key provided. It is unknown here, or it was revoked.")
+        raise refused_key(states_of_keys([digest])[digest])
     _note_use(key)
     return key
+
+
+def states_of_keys(digests: Collection[str]) -> dict[str, KeyState]:
+    """What becomes of each key with one of these digests. One query, however many they are."""
+    known = ApiKey.objects.filter(digest__in=digests, revoked_at=None).order_by()
+    live = dict(known.values_list("digest", ExpressionWrapper(UNEXPIRED, BooleanField())))
+    states = {True: KeyState.LIVE, False: KeyState.EXPIRED, None: KeyState.UNKNOWN}
+    return {digest: states[live.get(digest)] for digest in digests}
+
+
+def refused_key(state: KeyState) -> ApiError:
+    """The answer to who shows a key that is not live."""
+    if state is KeyState.EXPIRED:
+        return _refused("This API key has expired. Make a new one.", "expired_api_key")
+    return _refused("Incorrect API key provided. It is unknown here, or it was revoked.")
 
 
 def _note_use(key: ApiKey) -> None:

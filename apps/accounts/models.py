@@ -77,11 +77,13 @@ def all_scopes() -> list[str]:
     return list(Scope.values)
 
 
+UNEXPIRED = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())  # of API keys, by the database's clock
+
+
 class ApiKeyQuerySet(TenantQuerySet["ApiKey"]):
     def live(self) -> Self:
-        """Keys that open the door now: neither revoked nor expired, by the database's clock."""
-        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
-        return self.filter(unexpired, revoked_at=None)
+        """Keys that open the door now: neither revoked nor expired."""
+        return self.filter(UNEXPIRED, revoked_at=None)
 
 
 class ApiKey(models.Model):

@@ -108,3 +108,76 @@ def test_pipelining_without_end_costs_little(web: Web) -> None:
                 client.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10_000)
         assert web.request("GET", "/healthz")[0] == 200
         assert web.peak - before < 8 * MIB
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "says"),
+    [
+        pytest.param(1, 10_000, "could not parse the JSON", id="a few thousand of one byte"),
+        pytest.param(6, 200_000, "could not parse the JSON", id="many short lines"),
+        pytest.param(1, 200_000, "more framing than body", id="one byte each, without end"),
+    ],
+)
+def test_chunks_may_be_small_but_not_all_of_them(web: Web, key: str, size: int, length: int, says: str) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as client:
+        with contextlib.suppress(ConnectionError):  # while it still sends
+            client.sendall(head(key, CHUNKED) + in_chunks(BROKEN + b" " * length, size))
+        status, body = _read(client.makefile("rb"))
+    assert (status, says in message((status, body))) == (400, True)
+
+
+UPLOAD = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+
+
+def test_who_expects_to_go_on_and_is_refused_is_hung_up_on(web: Web) -> None:
+    """Its next bytes could be the body or a request: RFC 9110 §10.1.1."""
+    with socket.create_connection(("127.0.0.1", web.port), timeout=4) as client:  # less than connections are kept
+        client.sendall(UPLOAD)
+        reader = client.makefile("rb")
+        said = reader.read()
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\nconnection: close\r\n" in said.lower()
+
+
+def test_who_expects_to_go_on_and_sends_the_body_at_once_stays_connected(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as client:
+        reader = client.makefile("rb")
+        for _ in range(2):
+            client.sendall(UPLOAD + b"12345")
+            assert _read(reader)[0] == 401
+
+
+def test_http_1_0_is_not_told_to_go_on(web: Web, key: str) -> None:
+    """It would take 100 Continue for the answer."""
+    lines = length(BROKEN) + b"Expect: 100-continue\r\n"
+    answer = web.send(head(key, lines, version=b"1.0") + BROKEN)
+    assert "could not parse the JSON" in message(answer)
+
+
+FIELD = b"X: %s\r\n"
+
+
+def test_a_head_is_bounded_however_it_comes(web: Web) -> None:
+    large = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + FIELD % (b"a" * 50_000)
+    assert web.send(large + b"\r\n")[0] == 200
+    assert web.send(large + FIELD % (b"a" * 20_000) + b"\r\n")[0] == 431
+    assert web.send(large + b"X: " + b"a" * 20_000)[0] == 431
+    assert web.send(large, b"X: ", b"a" * 20_000)[0] == 431
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_comes_before_a_head_does_not_count_to_it(web: Web, key: str, chunked: bool) -> None:
+    body = BROKEN + b" " * 150_000
+    first = head(key, CHUNKED) + in_chunks(body, 1000) if chunked else head(key, length(body)) + body
+    second = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + FIELD % (b"a" * 50_000) + b"\r\n"
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as client:
+        reader = client.makefile("rb")
+        for cut in range(100, len(second), 9_000):
+            client.sendall(first + second[:cut])
+            client.sendall(second[cut:])
+            assert [_read(reader)[0], _read(reader)[0]] == [400, 200]

@@ -1,9 +1,10 @@
 """An honest client beside 64 hostile ones: all its requests are answered, and the web process does not grow.
 
-For ten minutes and with the latencies compared by `make soak T=tests/core/test_web_hostile.py`.
+For ten minutes and with the latencies compared by `make soak T=tests/core/test_web_hostile.py`, on a machine that does
+nothing else. On two cores: p99 39.9 ms beside them and 10.9 ms without, until requests to Django changed threads only
+once and wrong keys shared their queries.
 """
 
-import http.client
 import json
 import os
 import subprocess
@@ -21,39 +22,34 @@ from tests.fakes.hostile.clients import KINDS
 QUIET_SECONDS, SHORT_SECONDS = 5.0, 8.0
 LONG_SECONDS = float(os.environ.get("HOSTILE_SECONDS", "600"))
 PAUSE = 0.02  # between two requests of the honest client
+IDLE_SECONDS = 4.0  # after which the server may soon close a connection
 GROWTH = 48 * MIB  # of buffers for 64 connections; what leaks grows with time
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
 
 class Honest:
-    """Asks for the models again and again on a connection that stays open; made anew when it was closed in between."""
+    """Asks for the models again and again on one connection, which a server that is not short of any keeps open."""
 
     def __init__(self, web: Web, key: str) -> None:
         self._web, self._headers = web, {"Authorization": f"Bearer {key}"}
-        self._connection = web.connect()
+        self._connection, self._answered_at = web.connect(), time.monotonic()
 
     def ask(self, seconds: float) -> list[float]:
-        """The milliseconds of each request. Raises for one that was not answered with 200."""
+        """The milliseconds of each request. Raises for one that was not answered, or not with 200."""
         took = []
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            began = time.monotonic()
-            try:
-                status = self._status()
-            except http.client.RemoteDisconnected:  # it was idle for as long as the server keeps it
+        while (began := time.monotonic()) < until:
+            if began - self._answered_at > IDLE_SECONDS:  # on a machine that hung
                 self._connection = self._web.connect()
-                status = self._status()
-            assert status == 200
-            took.append((time.monotonic() - began) * 1000)
+            self._connection.request("GET", "/v1/models", headers=self._headers)
+            response = self._connection.getresponse()
+            response.read()
+            assert response.status == 200
+            self._answered_at = time.monotonic()
+            took.append((self._answered_at - began) * 1000)
             time.sleep(PAUSE)
         return took
-
-    def _status(self) -> int:
-        self._connection.request("GET", "/v1/models", headers=self._headers)
-        response = self._connection.getresponse()
-        response.read()
-        return response.status
 
 
 def resident(web: Web) -> int:
@@ -72,6 +68,7 @@ def attack(web: Web, key: str, seconds: float) -> tuple[list[float], list[float]
     for share in (0.25, 0.25, 0.5):
         took += honest.ask(seconds * share)
         grown.append(resident(web))
+    assert hostile.poll() is None  # or there was nobody to suffer from
     made = json.loads(hostile.communicate(timeout=60)[0])
     assert made.keys() == {kind.__name__ for kind in KINDS}
     return quiet, took, grown
@@ -87,10 +84,11 @@ def test_it_works(web: Web, key: str) -> None:
 
 @pytest.mark.soak
 def test_ten_minutes(web: Web, key: str) -> None:
+    before = resident(web)
     quiet, took, grown = attack(web, key, LONG_SECONDS)
     calm, harassed = quantiles(quiet, n=100)[98], quantiles(took, n=100)[98]
-    print(
-        f"p99 {calm:.1f} ms quiet, {harassed:.1f} ms beside; {len(took):,} requests; {[at // MIB for at in grown]} MiB"
-    )
+    mib = [at // MIB for at in (before, *grown)]
+    print(f"p99 {calm:.1f} ms quiet, {harassed:.1f} ms beside; {len(took):,} requests, none lost; {mib} MiB")
     assert harassed <= 3 * calm
+    assert grown[-1] - before < GROWTH
     assert grown[-1] - grown[0] < GROWTH / 4

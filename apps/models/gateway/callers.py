@@ -10,6 +10,7 @@ from apps.accounts.permissions import missing_scope
 from apps.models import usage
 from apps.models.gateway.cache import Cache
 from apps.models.gateway.database import in_thread
+from apps.models.gateway.keys import Keys
 from apps.models.requests import catalog
 
 FRESH_SECONDS = 4.0
@@ -38,9 +39,9 @@ class Caller:
 class Callers:
     """The callers behind keys."""
 
-    def __init__(self, recorded: Callable[[int, date], int]) -> None:
+    def __init__(self, keys: Keys, recorded: Callable[[int, date], int]) -> None:
         """`recorded` tells how many tokens of a key on a day this process has added to the rows."""
-        self._recorded = recorded
+        self._keys, self._recorded = keys, recorded
         self._known = Cache(self._load, seconds=lambda _: FRESH_SECONDS, size=KEYS)
 
     async def find(self, digest: str) -> Caller:
@@ -48,6 +49,7 @@ class Callers:
         return self._known.peek(digest) or await self._known.get(digest)
 
     async def _load(self, digest: str) -> Caller:
+        await self._keys.check(digest)  # which strangers' keys do not get by
         return await in_thread(_caller)(digest, self._recorded)
 
 

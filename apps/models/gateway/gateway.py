@@ -4,6 +4,7 @@ from apps.models.gateway.callers import Callers
 from apps.models.gateway.crowd import Crowds
 from apps.models.gateway.engines import Engines
 from apps.models.gateway.exchange import Exchange, Request, Shared
+from apps.models.gateway.keys import Keys
 from apps.models.gateway.meter import Meter
 from apps.models.gateway.targets import Targets
 
@@ -16,7 +17,8 @@ class Gateway:
 
     def __init__(self) -> None:
         self._shared = Shared(Meter(), Targets(), Crowds(), Engines())
-        self.callers = Callers(self._shared.meter.recorded)
+        self.keys = Keys()
+        self.callers = Callers(self.keys, self._shared.meter.recorded)
 
     def exchange(self, request: Request) -> Exchange:
         """The request's way to an engine and back."""
