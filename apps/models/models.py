@@ -12,7 +12,7 @@ from apps.accounts.models import ApiKey, Project
 from apps.accounts.tenancy import TenantQuerySet
 from apps.core.ids import new_id
 from apps.core.secrets import EncryptedTextField
-from apps.models.admission.findings import notes
+from apps.models.admission.findings import notes, notes_of_adapter
 from apps.models.engines.causes import without_paths
 
 
@@ -100,7 +100,8 @@ class Model(models.Model):
     def notes(self) -> list[str]:
         """What its users have to know: defaults that change answers, conversations that it does not take."""
         model = self.engine_model
-        return notes(model.findings, model.engine_settings)
+        own = notes_of_adapter(self.findings) if self.base_id else []
+        return own + notes(model.findings, model.engine_settings)
 
 
 class HubToken(models.Model):

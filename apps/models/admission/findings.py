@@ -28,12 +28,28 @@ NO_TEMPLATE = "It has no chat template"
 
 Findings = dict[str, Any]
 """`sampling_defaults`: parameter -> value; `chat`: `offered`, `problem` (why not), `refused` (kind of conversation ->
-what the template says)."""
+what the template says). Of an adapter: `unused_template`, whether it brings another chat template than its base's."""
 
 
 def look(folder: Path) -> Findings:
     """Of a whole model that was admitted."""
     return {"sampling_defaults": sampling_defaults(folder), "chat": _chat(folder)}
+
+
+def look_at_adapter(folder: Path, base: Path) -> Findings:
+    """Of an adapter that was admitted, and the folder of its base model."""
+    own = templates_in_force(folder).get("default")
+    return {"unused_template": True} if own and own != templates_in_force(base).get("default") else {}
+
+
+def notes_of_adapter(findings: Mapping[str, Any]) -> list[str]:
+    """What it brings that nobody uses, besides what is to be said of its base model."""
+    if not findings.get("unused_template"):
+        return []
+    return [
+        "It brings a chat template of its own, which is not used: its base model's is. Where it was trained with its "
+        "own, set chat_template on the base model, or send its prompts to /v1/completions."
+    ]
 
 
 def notes(findings: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

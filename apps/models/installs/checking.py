@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.models.admission import Refusal, inspect_folder
-from apps.models.admission.findings import look
+from apps.models.admission.findings import look, look_at_adapter
 from apps.models.admission.folder import read_index
 from apps.models.admission.safetensors import read_tensors
 from apps.models.admission.weights import files_read, is_adapter
@@ -63,16 +63,18 @@ def verify(folder: Path, order: Order) -> None:
         raise Failed(f"{error} Delete the models that use this folder, and install them anew.") from error
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """The sizes and the kind of a folder that was admitted. Weights that no engine reads do not count."""
+def describe(folder: Path, base: str = "") -> dict[str, Any]:
+    """The sizes and the kind of a folder that was admitted, of an adapter for the model in the folder `base`.
+
+    Weights that no engine reads do not count.
+    """
     path = folder / "config.json"
     config = json.loads(path.read_bytes()) if path.exists() else {}
     signed = _signed(folder)
     read = files_read(signed, read_index(folder))
     unread = {name for name in files_read(signed, None) if name not in read}
-    findings = {} if is_adapter(signed) else look(folder)
     return {
-        "findings": findings,
+        "findings": look_at_adapter(folder, Path(base)) if is_adapter(signed) else look(folder),
         "bytes": sum(entry["bytes"] for name, entry in signed.items() if name not in unread),
         "weights": loaded_bytes(tensor for name in read for tensor in read_tensors(folder / name)),
         "pooling": is_pooling(folder, config),

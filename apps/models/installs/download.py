@@ -70,13 +70,13 @@ def fetch(order: Order) -> None:
             _download(incoming, order)
             admit(incoming, order)
             incoming.rename(folder)
-        tell("done", **describe(folder))
+        tell("done", **describe(folder, order.base))
 
 
 def inspect(order: Order) -> None:
     """Look at a folder that is here, and leave its manifest in it."""
     revision = admit(Path(order.folder), order)
-    tell("done", revision=revision, **describe(Path(order.folder)))
+    tell("done", revision=revision, **describe(Path(order.folder), order.base))
 
 
 @contextlib.contextmanager

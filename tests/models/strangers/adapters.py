@@ -163,6 +163,8 @@ def _served() -> Iterator[Stranger]:
     yield good("good-of-ms-swift", made(lora_dtype="bfloat16", lorap_lr_ratio=16.0, lorap_emb_lr=1e-6))
     yield good("good-of-old-peft", _without("exclude_modules", "use_rslora", enable_lora=None, merge_weights=False))
     yield good("good-nulls", made(rank_pattern=None, alpha_pattern=None, use_rslora=None, layers_to_transform=None))
+    own = {"chat_template.jinja": b"{{ messages[0].content }}", "special_tokens_map.json": b"{}"}
+    yield Stranger("good-with-its-own-template", {**made().files(), **own})
     yield Stranger("good-with-a-trainers-folder", made().files(), beside=TRAINERS_FOLDER)
     yield good("good-r16-rslora", made(r=16, use_rslora=True, shapes=pairs(rank=16)))
     yield good("good-all-linear", made(target_modules="all-linear", shapes=pairs(ALL_LINEAR, layers=range(4))))

@@ -35,6 +35,7 @@ class Answer:
     """The longest time without a word, to the first one or between two."""
     problem: str
     """Empty where it ended as it should."""
+    text: str = ""
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             problem = repr(error)
         connection.close()
-        return Answer(began, max(pause, time.monotonic() - last), problem)
+        return Answer(began, max(pause, time.monotonic() - last), problem, _text(lines))
 
     def answer(self, model: str) -> tuple[int, str]:
         """What a model says to one prompt, with its log probabilities, as one text; or an error."""
@@ -124,6 +125,13 @@ class Api:
 
     def _connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=INSTALL_SECONDS)
+
+
+def _text(lines: bytes) -> str:
+    """What the events of a stream say together."""
+    events = [json.loads(line[6:]) for line in lines.splitlines() if line.startswith(b"data: {")]
+    choices = [choice for event in events for choice in event.get("choices", ())]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 class Site:

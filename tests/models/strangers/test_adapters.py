@@ -6,6 +6,8 @@ import pytest
 from django.conf import settings
 
 from apps.models.admission import inspect_folder
+from apps.models.admission.findings import look_at_adapter
+from apps.models.models import Model
 from tests.models.strangers.adapters import Shapes, Stranger, corpus, made, pairs, write
 
 BASE = settings.BASE_DIR / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
@@ -18,6 +20,17 @@ def test_it_works(stranger: Stranger, tmp_path: Path) -> None:
     assert bool(found) == bool(stranger.refusal), said
     assert stranger.refusal in said
     assert str(tmp_path) not in said, "no path of the server's"
+
+
+def test_a_template_that_is_not_used_is_named(tmp_path: Path) -> None:
+    strangers = {stranger.name: stranger for stranger in corpus()}
+    folder = write(strangers["good-with-its-own-template"], tmp_path)
+    findings = look_at_adapter(folder, BASE)
+    model = Model(name="lora", base=Model(pk=1, name="base"), findings=findings)
+    assert ["It brings a chat template of its own" in note for note in model.notes] == [True]
+    (folder / "chat_template.jinja").write_bytes((BASE / "chat_template.jinja").read_bytes())
+    assert look_at_adapter(folder, BASE) == {}
+    assert look_at_adapter(write(strangers["good-r8"], tmp_path), BASE) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Adapters of strangers on a live site: each is served, or refused; nobody who chats with their base model notices."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def bring_all(site: Site, strangers: list[Stranger], restarts: int) -> None:
     assert not wrong, "\n".join(wrong)
     for each in (client, second):
         longest = max(answer.pause for answer in each.answers)
-        print(f"{each.model}: {len(each.answers)} answers, longest pause {longest:.1f} s", flush=True)
+        said = Counter(answer.text for answer in each.answers)
+        print(f"{each.model}: {len(each.answers)} answers, longest pause {longest:.1f} s, {said}", flush=True)
         assert len(each.answers) > len(others)
         assert not each.failed, each.failed[:3]
         assert len(each.pauses(PAUSE_SECONDS)) <= restarts, each.pauses(PAUSE_SECONDS)
