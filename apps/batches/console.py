@@ -15,6 +15,7 @@ from apps.batches.models import Batch, Result
 from apps.batches.progress import TOPIC
 from apps.core.console import INTERRUPTED, show
 from apps.events import progress
+from apps.events.console import say_why
 
 WAIT = "until it has ended; exit code 0: every request was answered, 3: some or all failed, 1: it did not complete"
 LINES_FAILED = 3  # exit code: the batch completed, and some or all of its lines failed
@@ -106,6 +107,7 @@ async def _follow(uid: str) -> None:
                     speed=snapshot["tokens_per_second"],
                     left=_left(snapshot["eta_seconds"]),
                 )
+                say_why(bar, task, snapshot)
 
 
 def _left(seconds: int | None) -> str:

@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 from django.core.management.base import CommandError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
 
 from apps.core.console import INTERRUPTED
 from apps.events import progress
@@ -19,6 +20,16 @@ def one_bar(bars: Progress, snapshot: progress.Snapshot) -> None:
     task = bars.task_ids[0] if bars.task_ids else bars.add_task("", total=None)
     done, total = snapshot["completed"], snapshot["total"] or None
     bars.update(task, description=snapshot["status_label"], completed=done, total=total)
+    say_why(bars, task, snapshot)
+
+
+def say_why(bars: Progress, task: TaskID, snapshot: progress.Snapshot) -> None:
+    """Why it waits, on a line of its own above the bars, once."""
+    message = "" if snapshot["final"] else snapshot.get("message", "")
+    said = next(each.fields.get("message", "") for each in bars.tasks if each.id == task)
+    if message and message != said:
+        bars.console.print(Text(message))
+    bars.update(task, message=message)
 
 
 def follow(topic: str, uid: str, *figures: ProgressColumn, show: Show = one_bar) -> None:

@@ -27,7 +27,7 @@ batch_completed = Signal()
 """
 
 batch_failed = Signal()
-"""A batch's input was refused by validation; nothing was run.
+"""A batch's input was refused by validation, and nothing was run; or the server could not do it.
 
 `data`: `{"id": "batch_…"}`. Not sent when single lines fail: such a batch completes.
 """
