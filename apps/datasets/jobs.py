@@ -6,7 +6,7 @@ So what a job does must leave nothing behind until its last transaction, which i
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from django.contrib.auth.models import User
@@ -17,7 +17,7 @@ from apps.accounts.models import Project
 from apps.core import bell, leases
 from apps.core.crew import Crew
 from apps.core.errors import DomainError, Stopped
-from apps.core.waiting import with_reason
+from apps.core.waiting import with_reasons
 from apps.datasets.models import Job
 from apps.events import progress
 
@@ -116,8 +116,17 @@ class JobTopic:
         return None if job is None else current(job, self._kind.topic)
 
 
-def current(job: Job, topic: str) -> progress.Snapshot:
-    return with_reason(snapshot_of(job, topic), f"{topic}:{job.pk}")
+def current(job: Any, topic: str) -> progress.Snapshot:
+    ((_, snapshot),) = currents([job], topic)
+    return snapshot
+
+
+def currents(jobs: Iterable[AnyJob], topic: str) -> list[tuple[AnyJob, progress.Snapshot]]:
+    """Each job with its state; one query for why they wait, however many they are."""
+    found = list(jobs)
+    return list(
+        zip(found, with_reasons([(snapshot_of(job, topic), [f"{topic}:{job.pk}"]) for job in found]), strict=True)
+    )
 
 
 def snapshot_of(job: Any, topic: str) -> progress.Snapshot:

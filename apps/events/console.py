@@ -6,11 +6,28 @@ from contextlib import aclosing
 
 from django.core.management.base import CommandError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 from apps.core.console import INTERRUPTED
 from apps.events import progress
+
+
+class Speed(TransferSpeedColumn):
+    """Bytes a second; nothing where it is not known, or where it is over."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.finished or not task.speed else super().render(task)
+
 
 Show = Callable[[Progress, progress.Snapshot], None]
 

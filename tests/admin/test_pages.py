@@ -189,3 +189,21 @@ def test_a_missing_page_looks_like_the_rest(client: Client, db: None) -> None:
     response = client.get("/nothing")
     assert response.status_code == 404
     assert "There is nothing here" in response.content.decode()
+
+
+def test_a_model_that_takes_no_chats_is_not_offered_for_one(admin: Client, model: Model) -> None:
+    page, playground = f"/admin/models/model/{model.pk}/change/", "/admin/models/model/playground/"
+    offer = f'href="{playground}?model={model.name}"'
+    assert offer in admin.get(page).content.decode()
+    Project.objects.create(name="any")
+    assert f'"name": "{model.name}"' in admin.get(playground).content.decode()
+    Model.objects.update(findings={"chat": {"offered": False, "problem": "It has none", "refused": {}}})
+    assert offer not in admin.get(page).content.decode()
+    assert f'"name": "{model.name}"' not in admin.get(playground).content.decode()
+
+
+def test_an_empty_list_says_what_to_do(admin: Client) -> None:
+    assert "No runs yet" in admin.get("/admin/datasets/run/").content.decode()
+    html = admin.get("/admin/datasets/run/?q=nothing").content.decode()
+    assert "No runs match" in html
+    assert "No files yet" in admin.get("/admin/batches/file/").content.decode()

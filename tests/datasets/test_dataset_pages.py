@@ -111,6 +111,7 @@ def queries(client: Client, path: str) -> int:
 def test_pages_cost_the_same_however_much_there_is(curator: Client, project: Project) -> None:
     dataset = make_version(project).dataset
     page = f"{LIST}{dataset.pk}/change/"
+    services.find_duplicates(version=dataset.versions.get())  # of what goes on, it is asked whether an attempt failed
     few = queries(curator, LIST), queries(curator, page)
     for number in range(20):
         make_version(project, name=f"other {number}")
@@ -252,7 +253,7 @@ def test_a_viewer_looks_and_changes_nothing(viewer: Client, project: Project) ->
     html = html_of(viewer, f"{LIST}{dataset.pk}/change/")
     assert "Capital of Peru?" in html
     assert "/do/" not in re.sub(r'<form method="post" action="[^"]*remove/"', "", html)
-    assert "Upload" not in html
+    assert "/upload/" not in html.replace("/batches/upload/", "")
     file = upload(project, jsonl([{"prompt": "a", "completion": "b"}]))
     root = f"{LIST}{dataset.pk}/"
     for path in (f"{root}upload/", f"{root}upload/{file.uid}/", f"{root}edit/", f"{LIST}add/"):

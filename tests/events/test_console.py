@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from apps.events.console import one_bar
+from apps.events.console import Speed, one_bar
 
 
 def shown(*snapshots: dict[str, Any]) -> str:
@@ -27,3 +27,11 @@ def test_it_works() -> None:
 
 def test_the_end_is_left_to_the_command() -> None:
     assert "Done." not in shown({}, {"final": True, "message": "Done."})
+
+
+def test_a_speed_that_is_not_known_is_not_shown() -> None:
+    bars = Progress(Speed())
+    task = bars.add_task("", total=10)
+    assert str(Speed().render(bars.tasks[task])) == ""
+    bars.update(task, completed=10)
+    assert str(Speed().render(bars.tasks[task])) == ""

@@ -46,7 +46,9 @@ def _key(header: str | None, body: str | None) -> str | None:
         raise ApiError(400, message, "invalid_value", "idempotency_key")
     key = header if body is None else body
     if key is not None and not SANE.fullmatch(key):
-        raise ApiError(400, "Idempotency-Key must be 1 to 255 printable ASCII characters.", "invalid_value")
+        raise ApiError(
+            400, "Idempotency-Key must be 1 to 255 printable ASCII characters, without spaces.", "invalid_value"
+        )
     return key
 
 

@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 from apps.core.errors import DomainError
 from apps.datasets import duplicates, examples
 from apps.datasets.imports import job as importing
-from apps.datasets.jobs import current
+from apps.datasets.jobs import current, currents
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Example, Export, Import, Run, Split, Star, Version
 from apps.datasets.reviews.rendering import visible
 from apps.datasets.splits import SHARES
@@ -29,8 +29,8 @@ def detail(dataset: Dataset, query: Mapping[str, str]) -> dict[str, Any]:
     return {
         "versions": versions,
         "latest": versions[0] if versions else None,
-        "imports": [(job, current(job, importing.TOPIC)) for job in imports],
-        "searches": [(search, current(search, duplicates.TOPIC)) for search in searches],
+        "imports": currents(imports, importing.TOPIC),
+        "searches": currents(searches, duplicates.TOPIC),
         "splits": Split.objects.filter(version__dataset=dataset).select_related("version")[:SHOWN],
         "shares": SHARES,
         "runs": _runs(dataset)[:SHOWN],

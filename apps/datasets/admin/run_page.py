@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import NoReverseMatch, reverse
 
 from apps.batches.models import Batch
-from apps.datasets.jobs import current
+from apps.datasets.jobs import currents
 from apps.datasets.models import Import, Run
 from apps.datasets.runs.progress import snapshots_of
 from apps.datasets.runs.services import asks_chat
@@ -31,7 +31,7 @@ def detail(run: Run) -> dict[str, Any]:
         "run": run,
         "progress": progress,
         "batches": _pages_of_batches(progress),
-        "imports": [(job, current(job, "import")) for job in imports],
+        "imports": currents(imports, "import"),
         "judge_models": usable,
         "new_models": [model for model in usable if model.name not in taken],
         "missing": progress["total"] - progress["completed"],

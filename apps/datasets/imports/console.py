@@ -1,19 +1,19 @@
 """Imports on a terminal, for the management command: a bar, the errors, and the sentence on how it ended."""
 
 from django.core.management.base import CommandError
-from rich.progress import DownloadColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn
 from rich.table import Table
 from rich.text import Text
 
 from apps.core.console import show, terminal
 from apps.datasets.imports.job import TOPIC
 from apps.datasets.models import Import
-from apps.events.console import follow
+from apps.events.console import Speed, follow
 
 
 def wait_for(job: Import) -> None:
     """Show a bar until it has ended. Raises `CommandError` unless it completed; Ctrl-C lets it go on."""
-    follow(TOPIC, job.uid, DownloadColumn(), TransferSpeedColumn())
+    follow(TOPIC, job.uid, DownloadColumn(), Speed())
     job.refresh_from_db()
     if job.errors:
         show(errors_table(job), console=terminal(stderr=True))

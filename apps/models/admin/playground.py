@@ -47,8 +47,9 @@ class Playground:
 
     def show(self, request: HttpRequest) -> TemplateResponse:
         projects = self._projects(request)
-        models = usable(request, projects).filter(runner=Model.Runner.GENERATE, ready=True)
-        offered = [{"name": model.name, "samples": model.sample_prompts} for model in models]
+        models = usable(request, projects).filter(runner=Model.Runner.GENERATE, ready=True).select_related("base")
+        chats = [model for model in models if ENDPOINT in model.endpoints]
+        offered = [{"name": model.name, "samples": model.sample_prompts} for model in chats]
         setup = {
             "models": offered,
             "sets": list(ExampleSet.objects.filter(project__in=projects).values("name")),

@@ -59,7 +59,10 @@ def notes(findings: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]
     if not chat or settings.get("chat_template"):
         return told
     if not chat["offered"]:
-        return [*told, f"{chat['problem']}: it answers /v1/completions only, until chat_template is set."]
+        return [
+            *told,
+            f"{chat['problem']}: it answers /v1/completions only, until the engine setting chat_template gives it one.",
+        ]
     for kind, reason in _main(chat["refused"]).items():
         told.append(f"Its chat template does not take {PHRASES.get(kind, kind)}: {reason.rstrip('.')}.")
     return told

@@ -2,13 +2,13 @@
 
 from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
-from rich.progress import DownloadColumn, Progress, Task, TaskID, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, Task, TaskID
 from rich.table import Table
 from rich.text import Text
 
 from apps.core.console import terminal
 from apps.events import progress
-from apps.events.console import follow
+from apps.events.console import Speed, follow
 from apps.models.installs.progress import TOPIC
 from apps.models.models import Install
 from apps.models.removal import Preview
@@ -34,9 +34,9 @@ class _Bytes(DownloadColumn):
         return super().render(task) if _counts_bytes(task) else Text()
 
 
-class _BytesPerSecond(TransferSpeedColumn):
+class _BytesPerSecond(Speed):
     def render(self, task: Task) -> Text:
-        return super().render(task) if _counts_bytes(task) and not task.finished else Text()
+        return super().render(task) if _counts_bytes(task) else Text()
 
 
 def _counts_bytes(task: Task) -> bool:

@@ -39,7 +39,8 @@ def last_message(body: dict[str, Any]) -> str:
 def said(body: dict[str, Any], message: str) -> tuple[list[str], str]:
     """The answer's words, as many as the request allows, and why it ended."""
     words = f"{_voice(body)} {message}".split()
-    limit = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
+    names = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+    limit = int(next(filter(None, map(body.get, names)), 0))  # 2.0 and "2" are 2, as vLLM reads them
     return (words[:limit], "length") if limit and limit < len(words) else (words, "stop")
 
 
