@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from apps.models.engines.canary import Canary
-from apps.models.engines.comparison import PROMPTS, changes_nothing
+from apps.models.engines.comparison import PROMPTS, changes_nothing, differs
 
 
 def says(*numbers: float) -> Canary:
@@ -26,6 +26,12 @@ def test_it_works() -> None:
     engine = Engine(says(-0.5))
     assert "to the last bit of 5 prompts" in changes_nothing(engine, "lora", "base")
     assert engine.asked == ["base", "lora", "base"] * len(PROMPTS)
+
+
+def test_an_answer_differs_where_it_is_none_of_the_bases() -> None:
+    assert (differs("a", "b"), differs("a", "a"), differs("a", "b", "b")) == (True, False, True)
+    assert differs("a", "b", "a") is False
+    assert differs("a", "b", "c") is None, "the base differs from itself"
 
 
 def test_one_number_that_differs_is_enough() -> None:

@@ -1,12 +1,15 @@
 """Whether a trained model does what it should: the same prompts to it and to its base model, at temperature 0.
 
-Trained, it answers some prompt differently than the base. Merged, it answers as the adapter does. Pure.
+Trained, it answers some prompt differently than the base (`apps.models.engines.comparison`). Merged, it answers as the
+adapter does. Pure.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any
+
+from apps.models.engines.comparison import differs
 
 AGREES = 0.8  # the least mean similarity of a merged model's answers and its adapter's
 
@@ -36,7 +39,7 @@ def judge(
     prompts: Sequence[Any], base: Sequence[str], adapter: Sequence[str], merged: Sequence[str] | None = None
 ) -> Report:
     """Answers in the order of the prompts, at least one. `adapter` may also be a model all of whose weights learned."""
-    changed = [at for at in range(len(prompts)) if adapter[at] != base[at]]
+    changed = [at for at in range(len(prompts)) if differs(adapter[at], base[at])]
     report = Report(
         passed=bool(changed),
         sentence=_trained(len(prompts), len(changed)),
