@@ -9,6 +9,7 @@ from apps.models.admission.chat_template import CONVERSATIONS, PLAIN, try_templa
 from apps.models.admission.documents import read_json
 from apps.models.admission.generation import sampling_defaults, sentences
 from apps.models.admission.refusal import Refused
+from apps.models.admission.vocabulary import tokens_beyond
 
 NAMED = "additional_chat_templates"
 # vLLM writes the prompts of these itself, or has a template for them, whatever lies in the folder.
@@ -24,16 +25,20 @@ PHRASES = {
     "system and turns": "a system message before more than one turn",
     "tool results": "results of tools",
 }
+KEPT, SHOWN = 100, 3  # tokens that the model does not know
 NO_TEMPLATE = "It has no chat template"
 
 Findings = dict[str, Any]
 """`sampling_defaults`: parameter -> value; `chat`: `offered`, `problem` (why not), `refused` (kind of conversation ->
-what the template says). Of an adapter: `unused_template`, whether it brings another chat template than its base's."""
+what the template says). `tokens_beyond`: those for which it has no embeddings.
+
+Of an adapter: `unused_template`, whether it brings another chat template than its base's."""
 
 
 def look(folder: Path) -> Findings:
     """Of a whole model that was admitted."""
-    return {"sampling_defaults": sampling_defaults(folder), "chat": _chat(folder)}
+    found = {"sampling_defaults": sampling_defaults(folder), "chat": _chat(folder)}
+    return found | ({"tokens_beyond": beyond} if (beyond := tokens_beyond(folder)[:KEPT]) else {})
 
 
 def look_at_adapter(folder: Path, base: Path) -> Findings:
@@ -55,6 +60,11 @@ def notes_of_adapter(findings: Mapping[str, Any]) -> list[str]:
 def notes(findings: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """Sentences about what the model does that nobody asked for, or does not. `settings` are its engine's."""
     told = [] if settings.get("ignore_generation_config") else sentences(findings.get("sampling_defaults") or {})
+    if beyond := findings.get("tokens_beyond"):
+        shown = ", ".join(beyond[:SHOWN]) + (" and others" if len(beyond) > SHOWN else "")
+        told.append(
+            f"Its tokenizer knows tokens that the model does not ({shown}): a request with one ends its engine."
+        )
     chat = findings.get("chat")
     if not chat or settings.get("chat_template"):
         return told

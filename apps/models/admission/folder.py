@@ -19,6 +19,7 @@ from apps.models.admission.layers import check_layers
 from apps.models.admission.lora_tensors import check_copies
 from apps.models.admission.refusal import Refusal, Refused, refuse_pointer
 from apps.models.admission.safetensors import Tensor, read_tensors
+from apps.models.admission.vocabulary import TOKENIZER, check_ends, check_tokenizer
 
 OTHER_LAYOUT = "It is in a layout that is not loaded here: look for a version with model.safetensors."
 ADAPTER_CONFIG = "adapter_config.json"
@@ -109,7 +110,24 @@ def _judge_whole(
     except Refused as refused:
         return [*refusals, Refusal(weights.INDEX, str(refused))]
     found = _judge_weights(folder, names, tensors, index)
-    return refusals + (found or _judge_layers(folder, names, tensors, index) if not refusals else found)
+    if refusals or found:
+        return refusals + found
+    return _judge_layers(folder, names, tensors, index) or _judge_vocabulary(folder, names)
+
+
+def _judge_vocabulary(folder: Path, names: set[str]) -> list[Refusal]:
+    """The tokens that its files name are the model's."""
+    ends, tokenizer = folder / (GENERATION if GENERATION in names else "config.json"), folder / TOKENIZER
+    try:
+        config = read_json(folder / "config.json")
+        if not isinstance(read_json(ends), dict):
+            return []
+    except Refused:
+        return []  # said already
+    found = _judge(folder, ends, partial(check_ends, ends, config))
+    return found + (
+        _judge(folder, tokenizer, partial(check_tokenizer, tokenizer, config)) if TOKENIZER in names else []
+    )
 
 
 def read_index(folder: Path) -> dict[str, str] | None:

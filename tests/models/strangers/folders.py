@@ -68,6 +68,7 @@ def model_folders() -> list[ModelFolder]:
         *_code(),
         *_marked(),
         *_tokenizers(),
+        *_vocabularies(),
         *_generation(),
         *_templates(),
     ]
@@ -293,6 +294,28 @@ def _tokenizers() -> Iterator[ModelFolder]:
     )  # fmt: skip
 
 
+def _added(*tokens: str, first: int) -> list[dict[str, Any]]:
+    places = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return [{"id": first + number, "content": token, **places} for number, token in enumerate(tokens)]
+
+
+def _vocabularies() -> Iterator[ModelFolder]:
+    """The tokenizer's, beside the model's own; vLLM fills the model's up to 320."""
+    name = "tokenizer.json"
+    sound = tokenizer()
+    far = sound | {"added_tokens": [*sound["added_tokens"], *_added("<|image|>", "<|pad|>", first=320)]}
+    yield ModelFolder(name="tokens-beyond", files=_with({name: far}), notes="(<|image|>, <|pad|>)", loads=ALL)
+    near = sound | {"added_tokens": [*sound["added_tokens"], *_added("<|image|>", first=319)]}
+    yield ModelFolder(name="tokens-in-the-padding", files=_with({name: near}), loads=ALL)
+    words = sound["model"]["vocab"] | {f"word{number}": number for number in range(258, 400)}
+    other = sound | {"model": sound["model"] | {"vocab": words}}
+    yield ModelFolder(
+        name="tokenizer-of-another-model", files=_with({name: other}), refused=name, reason="tokens up to 399"
+    )
+    end = _model(config__json=CONFIG | {"eos_token_id": 5000})
+    yield ModelFolder(name="end-beyond-in-config", files=end, refused="config.json", reason="the token 5000")
+
+
 def _generation() -> Iterator[ModelFolder]:
     name = "generation_config.json"
 
@@ -308,6 +331,7 @@ def _generation() -> Iterator[ModelFolder]:
     yield wrong("top-p-of-text", "top_p is '0.9'", {"top_p": "0.9"})
     yield wrong("temperature-below-zero", "temperature is '-1'", {"temperature": -1})
     yield wrong("end-of-text", "eos_token_id is '</s>'", {"eos_token_id": "</s>"})
+    yield wrong("end-beyond-the-vocabulary", "the token 999", {"eos_token_id": [256, 999]})
     yield wrong("several", "top_p is '0.9'", {"max_new_tokens": "many", "top_p": "0.9", "temperature": None})
     yield wrong("list", "no JSON object", [])
     yield wrong("cut", "not valid JSON", '{"max_new_tokens": ')
