@@ -3,6 +3,7 @@
 A test holds these lists against the `openai` package: a field of a newer client shows up there.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,14 @@ def modernise(endpoint: str, body: dict[str, Any], known: Callable[[str], bool])
             del body[name]
             changed.add(name)
     return changed
+
+
+def hint(path: str) -> str:
+    """What to do about a name that the engine does not know, where more is known of it; else empty."""
+    if path in NEUTRAL:
+        allowed = "".join(f", or send {json.dumps(value)}" for value in NEUTRAL[path])
+        return f"The engine has nothing like it: leave it out{allowed}."
+    return CLIENT_ONLY.get(path, "")
 
 
 def _means_nothing(endpoint: str, body: dict[str, Any], name: str) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from apps.core.text import MAX_NAME, nearest_name, unrecognized
-from apps.models.requests.openai import CLIENT_ONLY, MESSAGE_NAMES, STREAM_NAMES
+from apps.models.requests.openai import MESSAGE_NAMES, STREAM_NAMES, hint
 from apps.models.requests.tables import Shape, Table
 
 BOUNDED = (
@@ -46,8 +46,8 @@ class Unknown:
 
     @property
     def sentence(self) -> str:
-        if hint := CLIENT_ONLY.get(self.path):
-            return f"{unrecognized(self.path)} {hint}"
+        if more := hint(self.path):
+            return f"{unrecognized(self.path)} {more}"
         return unrecognized(self.path, self.nearest)
 
 
