@@ -1,6 +1,6 @@
 """`python -m tests.peers [NAME …]`: run the outside clients against a live site, and print what passed.
 
-Exit code 1: less than 95 % of a client's checks passed, or one failed that is no named exception.
+Exit code 1: less than 95 % of all checks passed, or one failed that is no named exception.
 """
 
 import argparse
@@ -13,12 +13,14 @@ from tempfile import TemporaryDirectory
 
 from tests.peers.catalogue import PEERS, Peer
 from tests.peers.environment import prepare
+from tests.peers.figures import record
 from tests.peers.report import Outcome, good_enough, table
 from tests.peers.site import CHAT_MODEL, EMBEDDING_MODEL, WEIGHTS, PeerSite, open_site
 from tests.stack.live import REPOSITORY
 
 DRIVERS = REPOSITORY / "tests/peers/drivers"
 ENVIRONMENTS = REPOSITORY / "var/peers"
+PAGE = REPOSITORY / "docs/peers.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +34,8 @@ def main(arguments: list[str]) -> int:
             print(f"— {peer.name} —", flush=True)
             _run(peer, outcome, site, ENVIRONMENTS / "work" / peer.name, update=options.update)
     print("\n" + table(outcome for _, outcome in ready))
+    if options.update or options.record:
+        record((outcome for _, outcome in ready), PAGE, (peer.name for peer in PEERS))
     return 0 if good_enough(outcome for _, outcome in ready) else 1
 
 
@@ -39,8 +43,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.peers", description=__doc__)
     parser.add_argument("peer", nargs="*", choices=[[], *(peer.name for peer in PEERS)], metavar="NAME")
     parser.add_argument("--engine", choices=("real", "fake"), default="real", help="fake: quick, answers say nothing")
-    parser.add_argument("--update", action="store_true", help="install the newest versions again")
-    return parser.parse_args(arguments)
+    parser.add_argument("--update", action="store_true", help="install the newest versions again, and --record")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {PAGE.name}")
+    options = parser.parse_args(arguments)
+    if options.engine == "fake" and (options.update or options.record):
+        parser.error("Figures are recorded with the real engine only.")
+    return options
 
 
 def _run(peer: Peer, outcome: Outcome, site: PeerSite, folder: Path, *, update: bool) -> None:
@@ -82,6 +90,7 @@ def _environment(peer: Peer, site: PeerSite, folder: Path) -> dict[str, str]:
         "PEER_EMBEDDING_MODEL": EMBEDDING_MODEL,
         "PEER_MODEL_PATH": str(WEIGHTS),
         "PEER_ENGINE_SITE": str(next((REPOSITORY / "var/venv/engine").glob("lib/python*/site-packages"))),
+        "PEER_RUN_DIR": site.run_dir,
         "PEER_ENVIRONMENT": str(ENVIRONMENTS / peer.name),
         "PEER_NODE_MODULES": str(ENVIRONMENTS / peer.name / "npm/node_modules"),
     }

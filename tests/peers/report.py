@@ -73,7 +73,11 @@ def table(outcomes: Iterable[Outcome]) -> str:
             for check in sorted(outcome.failed)
             if check in outcome.exceptions
         ]
-        rows += [f"    FAILED: {check}: {detail[:WIDTH]}" for check, detail in outcome.unnamed.items()]
+        rows += [f"    FAILED: {check}: {_one_line(detail)}" for check, detail in outcome.unnamed.items()]
         rows += [f"    left out: {count}, {reason}" for reason, count in outcome.left_out.items()]
         rows += [f"    passes by now, no exception is needed: {check}" for check in outcome.obsolete]
     return "\n".join(rows)
+
+
+def _one_line(detail: str) -> str:
+    return " ".join(detail.split())[:WIDTH]

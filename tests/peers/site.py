@@ -16,11 +16,15 @@ FAKE_ENGINE = REPOSITORY / "tests/fakes/engine/python"
 CAST = """
 import json
 from pathlib import Path
+from django.conf import settings
 from apps.accounts.services import create_api_key, create_project
 from apps.models.services import register_model
-register_model(name={chat!r}, path=Path({path!r}))
+chat = register_model(name={chat!r}, path=Path({path!r}))
+chat.engine_settings = {{"tool_call_parser": "hermes", "tool_strict_level": "parameter"}}
+chat.save(update_fields=["engine_settings"])
 register_model(name={embedding!r}, path=Path({path!r}), runner="pooling")
-print(json.dumps({{"key": create_api_key(project=create_project(name="Peers"), name="peers")[1]}}))
+key = create_api_key(project=create_project(name="Peers"), name="peers")[1]
+print(json.dumps({{"key": key, "run_dir": str(settings.RUN_DIR)}}))
 """
 
 
@@ -30,6 +34,8 @@ class PeerSite:
     """With `/v1`."""
     key: str
     """An API key with every scope."""
+    run_dir: str
+    """Where the sockets of its engines are."""
 
 
 @contextmanager
@@ -43,4 +49,4 @@ def open_site(var: Path, *, engine: Literal["real", "fake"]) -> Iterator[PeerSit
         made = stack.manage("shell", "-v", "0", "-c", code)
         if made.returncode:
             raise RuntimeError(made.stderr)
-        yield PeerSite(stack.base_url, json.loads(made.stdout)["key"])
+        yield PeerSite(url=stack.base_url, **json.loads(made.stdout))

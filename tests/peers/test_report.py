@@ -46,6 +46,12 @@ def test_the_table_has_versions_reasons_and_what_broke() -> None:
     assert "passes by now, no exception is needed: good 1" in shown
 
 
+def test_what_broke_is_one_line() -> None:
+    made = outcome(0, "unknown")
+    made.failed["unknown"] = "ValidationError: 1 error\n  Input should be\ta dictionary"
+    assert "FAILED: unknown: ValidationError: 1 error Input should be a dictionary\n" in table([made]) + "\n"
+
+
 def test_it_reads_what_follows_a_test_runners_dots_and_counts_what_was_left_out() -> None:
     made = outcome(0)
     made.hear('..{"peer": "check", "check": "good", "ok": true, "detail": ""}')

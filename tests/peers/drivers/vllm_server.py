@@ -1,13 +1,21 @@
-"""Stands in for vLLM's `tests/utils.py`: its server class, of which every instance is the site that runs already."""
+"""Stands in for vLLM's `tests/utils.py`: its server class, of which every instance is one that runs already.
+
+That is the site; or, where `address` was changed, the site's engine.
+"""
 
 import os
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Self
 from urllib.parse import urljoin
 
 import openai
 
-URL = os.environ["OPENAI_BASE_URL"]
-KEY = os.environ["OPENAI_API_KEY"]
+ROCM_EXTRA_ARGS: list[str] = []
+MAX_TOKENS = 400  # of an answer, where a test sets no bound
+
+address = SimpleNamespace(root=os.environ["OPENAI_BASE_URL"].removesuffix("/v1"))
 
 
 class RemoteOpenAIServer:
@@ -22,13 +30,33 @@ class RemoteOpenAIServer:
 
     @property
     def url_root(self) -> str:
-        return URL.removesuffix("/v1")
+        return address.root
 
     def url_for(self, *parts: str) -> str:
         return urljoin(self.url_root + "/", "/".join(parts))
 
     def get_client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(**{"max_retries": 0, "timeout": 120, **options})
+        return self._with_defaults(openai.OpenAI(**self._options(options)))
 
     def get_async_client(self, **options: Any) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(**{"max_retries": 0, "timeout": 120, **options})
+        return self._with_defaults(openai.AsyncOpenAI(**self._options(options)))
+
+    def _options(self, options: Any) -> dict[str, Any]:
+        return {"base_url": self.url_for("v1"), "max_retries": 0, "timeout": 120, **options}
+
+    def _with_defaults(self, client: Any) -> Any:
+        """Some tests name no model, since their server has one. Some set no bound, and a small model rambles."""
+        chats = client.chat.completions
+        chats.create = _bounded(chats.create)
+        client.responses.create = partial(
+            client.responses.create, model=os.environ["PEER_MODEL"], max_output_tokens=MAX_TOKENS
+        )
+        return client
+
+
+def _bounded(create: Callable[..., Any]) -> Callable[..., Any]:
+    def bounded(**body: Any) -> Any:
+        named = {"max_tokens", "max_completion_tokens"} & body.keys()
+        return create(**body) if named else create(**body, max_completion_tokens=MAX_TOKENS)
+
+    return bounded

@@ -1,7 +1,9 @@
 """vLLM's own tests of its OpenAI server, from its source release, run against the site in place of a server of theirs.
 
 The release is fetched from PyPI when this runs and unpacked into the working folder. Of each file below, those tests
-are run that talk to a server; the server's class is replaced (`vllm_server.py`), and the model's name.
+are run that talk to a server; the server's class is replaced (`vllm_server.py`), and the model's name. Many expect
+answers, flags or weights that a small model on its engine does not have. What fails is therefore run once more against
+the engine alone: a test that fails there too, with the same error at the same line, says nothing about the site.
 """
 
 import hashlib
@@ -18,61 +20,55 @@ site.addsitedir(os.environ["PEER_ENGINE_SITE"])  # the tests import vllm, for it
 
 import pytest
 import requests
-from checks import MODEL, tell_check, tell_left_out, tell_version
+from bare_engine import BareEngine, wake
+from checks import EMBEDDING_MODEL, KEY, MODEL, URL, tell_check, tell_left_out, tell_version
 from vllm.transformers_utils import repo_utils
 
 INDEX = "https://pypi.org/simple/vllm/"
 VERSION = "0.33.0"  # the oldest one with tests; the engine may be another
+FOLDER = "tests/entrypoints/"
 FILES = (
-    "chat_completion/test_chat.py",
-    "chat_completion/test_chat_completion.py",
-    "chat_completion/test_chat_echo.py",
-    "chat_completion/test_chat_logit_bias_validation.py",
-    "chat_completion/test_logprob_token_ids.py",
-    "completion/test_completion.py",
-    "completion/test_prompt_validation.py",
-    "models/test_models.py",
-    "responses/test_simple.py",
-    "responses/test_basic.py",
-    "responses/test_errors.py",
-    "test_chunked_prompt.py",
-    "test_return_token_ids.py",
-    "test_return_tokens_as_ids.py",
+    "openai/chat_completion/test_chat.py",
+    "openai/chat_completion/test_chat_completion.py",
+    "openai/chat_completion/test_chat_echo.py",
+    "openai/chat_completion/test_chat_logit_bias_validation.py",
+    "openai/chat_completion/test_completion_with_function_calling.py",
+    "openai/chat_completion/test_logprob_token_ids.py",
+    "openai/completion/test_completion.py",
+    "openai/completion/test_prompt_validation.py",
+    "openai/models/test_models.py",
+    "openai/responses/test_simple.py",
+    "openai/responses/test_basic.py",
+    "openai/responses/test_errors.py",
+    "openai/responses/test_function_call.py",
+    "openai/responses/test_structured_output.py",
+    "openai/test_chunked_prompt.py",
+    "openai/test_return_token_ids.py",
+    "openai/test_return_tokens_as_ids.py",
 )
+EMBEDDING_FILES = ("pooling/embed/test_online.py",)
 CONFTESTS = ("conftest.py", "openai/responses/conftest.py")
 MODEL_NAMES = re.compile(
     r'(?<=^MODEL_NAME = )".*"$|"HuggingFaceH4/zephyr-7b-beta"|"openai-community/gpt2"', re.MULTILINE
 )
-ONE_MODEL = "takes it that the server has one model, which need not be named"
-FLAG = "wants a server with a flag that this site does not set"
-LARGER = "asserts what the larger model of that test answers"
+STUBS = {
+    "tests/models/utils.py": "check_embeddings_close = None\n",
+    "tests/models/language/pooling/embed_utils.py": "float_embeddings = run_embedding_correctness_test = None\n",
+}
+"""What modules import of vLLM's other tests, for tests that are not run."""
+OWN_ENGINE = "computes with an engine of its own"
+OTHER_ROUTE = "asks a route of vLLM's that this API does not have"
 DOES_NOT_APPLY = {
     "zephyr-lora": "wants an adapter from the hub",
-    "test_invocations": "sends no key",
-    "::test_chat_logit_bias_valid": "computes with an engine of its own",
-    "::test_chat_logit_bias_invalid": "computes with an engine of its own",
-    "test_check_models": ONE_MODEL,
-    "responses/test_basic.py": ONE_MODEL,
-    "test_per_request_metrics": FLAG,
-    "test_chat_echo.py::test_prompt_logprobs": FLAG,
-    "test_chat_echo.py::test_top_logprobs": FLAG,
-    "test_chat_completion_with_tool_use": FLAG,
-    "token_ids_completion[True]": FLAG,
-    "test_more_than_one_prompt_logprobs_chat": LARGER,
-    "test_single_chat_session": LARGER,
-    "test_structured_outputs_json_chat": LARGER,
-    "test_response_format_json_object": LARGER,
-    "test_response_format_json_schema": LARGER,
-    "test_complex_message_content": LARGER,
-    "test_custom_role": LARGER,
-    "test_case0": LARGER,
-    "test_completion_streaming[": LARGER,
-    "test_parallel_": LARGER,
-    "test_chat_return_tokens_as_token_ids_completion[False]": LARGER,
-    "test_reasoning_item": LARGER,
-    "reasoning_tokens_e2e": LARGER,
-    "test_comparison_with_prompt_logprobs_and_logprobs": LARGER,
+    "watermarked": "wants a second server",
+    "test_invocations": OTHER_ROUTE,
+    "test_pooling_": OTHER_ROUTE,
+    "::test_chat_logit_bias_valid": OWN_ENGINE,
+    "::test_chat_logit_bias_invalid": OWN_ENGINE,
+    "test_check_models": "takes it that the server has one model",
+    "test_max_tokens_with_tool_choice_required": "takes it that the server has one model",
 }
+SAME_ON_THE_ENGINE = "fails on the engine alone in the same way: another model, or a flag"
 
 
 def source_release(folder: Path) -> Path:
@@ -87,27 +83,31 @@ def source_release(folder: Path) -> Path:
     return target
 
 
-def unpack(archive: Path) -> list[str]:
-    """Write the chosen tests into the working folder, as the package that they expect; gives their paths."""
-    wanted = {
-        f"vllm-{VERSION}/tests/entrypoints/{name}" for name in (*CONFTESTS, *(f"openai/{name}" for name in FILES))
-    }
-    paths = []
+def unpack(archive: Path) -> None:
+    """Write the chosen tests into the working folder, as the package that they expect."""
+    wanted = {f"vllm-{VERSION}/{FOLDER}{name}" for name in (*CONFTESTS, *FILES, *EMBEDDING_FILES)}
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name in wanted:
-                path = Path(*Path(member.name).parts[1:])
-                path.parent.mkdir(parents=True, exist_ok=True)
                 file = tar.extractfile(member)
                 assert file
-                path.write_text(MODEL_NAMES.sub(f'"{MODEL}"', file.read().decode()))
-                paths.append(str(path))
-    for folder in {parent for path in paths for parent in Path(path).parents if parent.name}:
+                path = Path(*Path(member.name).parts[1:])
+                model = EMBEDDING_MODEL if "/pooling/" in member.name else MODEL
+                write(path, MODEL_NAMES.sub(f'"{model}"', file.read().decode()))
+    for name, text in STUBS.items():
+        write(Path(name), text)
+    write(Path("tests/utils.py"), (Path(__file__).parent / "vllm_server.py").read_text())
+    for folder in [path for path in Path("tests").rglob("*") if path.is_dir()]:
         (folder / "__init__.py").touch()
+    Path("tests/__init__.py").touch()
     Path("pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
-    Path("tests/utils.py").write_text((Path(__file__).parent / "vllm_server.py").read_text())
-    Path(MODEL).symlink_to(os.environ["PEER_MODEL_PATH"])  # where their tokenizer is looked for
-    return [path for path in paths if "/test_" in path]
+    for name in (MODEL, EMBEDDING_MODEL):
+        Path(name).symlink_to(os.environ["PEER_MODEL_PATH"])  # where their tokenizer is looked for
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 class Hub:
@@ -118,30 +118,44 @@ class Hub:
 
 
 class Plugin:
-    """Chooses the tests, and tells how each went."""
+    """Chooses the tests, and keeps how each went."""
+
+    def __init__(self, chosen: set[str] | None = None) -> None:
+        """`chosen`: the only tests to run, by their ids."""
+        self.chosen = chosen
+        self.passed: list[str] = []
+        self.failed: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        """Ids, with what was said, and where and by which error it was."""
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = [item for item in items if _is_ours(item)]
+        items[:] = [item for item in items if self._is_ours(item)]
+
+    def _is_ours(self, item: Any) -> bool:
+        return item.nodeid in self.chosen if self.chosen is not None else _applies(item)
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: Any) -> Iterator[None]:
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
         outcome: Any = yield
         report = outcome.get_result()
-        if report.when == "call" or report.failed:
-            name = report.nodeid.removeprefix("tests/entrypoints/openai/")
+        if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             words = crash.message if crash else str(report.longrepr)[-500:]
-            if not report.skipped:
-                tell_check(name, None if report.passed else words)
+            where = (report.when, call.excinfo.typename, crash and Path(crash.path).name, crash and crash.lineno)
+            self.failed[item.nodeid] = (words, where)
+        elif report.when == "call" and report.passed:
+            self.passed.append(item.nodeid)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
-            tell_check(report.nodeid, str(report.longrepr)[-500:])
+            self.failed[report.nodeid] = (str(report.longrepr)[-500:], ("collect",))
 
 
-def _is_ours(item: Any) -> bool:
+def _applies(item: Any) -> bool:
     """Whether it talks to a server. Those of them that do not apply are told, with the reason."""
-    served = {"client", "server", "server_fixture"} & set(item.fixturenames)
+    if "hf_model" in item.fixturenames:
+        tell_left_out(OWN_ENGINE)
+        return False
+    served = {"client", "server", "server_fixture", "tool_use_client"} & set(item.fixturenames)
     if not served and "RemoteOpenAIServer" not in item.function.__code__.co_names:
         return False
     reason = next((reason for words, reason in DOES_NOT_APPLY.items() if words in item.nodeid), None)
@@ -150,13 +164,36 @@ def _is_ours(item: Any) -> bool:
     return reason is None
 
 
+def run(files: tuple[str, ...], chosen: set[str] | None = None) -> Plugin:
+    plugin = Plugin(chosen)
+    options = ["-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "--import-mode=prepend"]
+    code = pytest.main([*options, *(FOLDER + name for name in files)], plugins=[plugin])
+    assert code in {0, 1, 5}, code  # 5: none was chosen
+    return plugin
+
+
+def run_and_compare(files: tuple[str, ...], model: str, *, embeds: bool) -> None:
+    on_site = run(files)
+    alone: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    if on_site.failed:
+        address = sys.modules["tests.utils"].address  # the stand-in's
+        wake(URL, KEY, model, embeds=embeds)
+        root, address.root = address.root, BareEngine(model).root
+        alone = run(files, set(on_site.failed)).failed
+        address.root = root
+    for name in on_site.passed:
+        tell_check(name.removeprefix(FOLDER), None)
+    for name, (words, where) in on_site.failed.items():
+        if name in alone and alone[name][1] == where:
+            print(f"on the engine alone too: {name}: {words[:300]}", file=sys.stderr)
+            tell_left_out(SAME_ON_THE_ENGINE)
+        else:
+            tell_check(name.removeprefix(FOLDER), words)
+
+
 tell_version(VERSION)
 repo_utils.hf_api = Hub
 sys.path.insert(0, str(Path.cwd()))
-sys.exit(
-    pytest.main(
-        ["-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "--import-mode=prepend",
-         *unpack(source_release(Path(os.environ["PEER_ENVIRONMENT"])))],
-        plugins=[Plugin()],
-    ) not in {0, 1}
-)  # fmt: skip
+unpack(source_release(Path(os.environ["PEER_ENVIRONMENT"])))
+run_and_compare(FILES, MODEL, embeds=False)
+run_and_compare(EMBEDDING_FILES, EMBEDDING_MODEL, embeds=True)
