@@ -97,6 +97,12 @@ class Model(models.Model):
         return str(chat["problem"])
 
     @property
+    def tokens_beyond(self) -> dict[str, int]:
+        """Text -> id of those that its tokenizer knows and the model does not, as its install found out."""
+        found: dict[str, int] = self.engine_model.findings.get("tokens_beyond") or {}
+        return found
+
+    @property
     def notes(self) -> list[str]:
         """What its users have to know: defaults that change answers, conversations that it does not take."""
         model = self.engine_model

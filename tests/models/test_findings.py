@@ -87,6 +87,30 @@ async def test_a_model_without_a_template_does_not_take_chats(asking: Asking, se
     assert answer.status == 200
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("/v1/chat/completions", b'{"model": "test-model", "messages": [{"role": "user", "content": "a <|pad|> b"}]}'),
+        (
+            "/v1/chat/completions",
+            b'{"model": "test-model", "messages": [{"role": "user", "content": "\\u003c|pad|>"}]}',
+        ),
+        ("/v1/completions", b'{"model": "test-model", "prompt": ["x", "<|pad|>"]}'),
+        ("/v1/completions", b'{"model": "test-model", "prompt": [1, 320]}'),
+        ("/v1/completions", b'{"model": "test-model", "prompt": [[1], [320]]}'),
+    ],
+)
+async def test_a_token_that_would_end_the_engine_is_refused(
+    asking: Asking, served: Model, endpoint: str, body: bytes
+) -> None:
+    await Model.objects.aupdate(findings={"tokens_beyond": {"<|pad|>": 320}})
+    answer = await asking.post(body, endpoint)
+    assert (answer.status, answer.code) == (400, "unknown_token")
+    assert "knows '<|pad|>', and the model does not" in answer.json["error"]["message"]
+    answer = await asking.post(body.replace(b"|pad|", b"|bad|").replace(b"320", b"319"), endpoint)
+    assert answer.status == 200
+
+
 def test_an_adapter_chats_as_its_base_does(model: Model) -> None:
     find(model, chat=NO_CHAT)
     adapter = Model(name="adapter", base=model)

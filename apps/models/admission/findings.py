@@ -25,12 +25,12 @@ PHRASES = {
     "system and turns": "a system message before more than one turn",
     "tool results": "results of tools",
 }
-KEPT, SHOWN = 100, 3  # tokens that the model does not know
+SHOWN = 3  # tokens that the model does not know
 NO_TEMPLATE = "It has no chat template"
 
 Findings = dict[str, Any]
 """`sampling_defaults`: parameter -> value; `chat`: `offered`, `problem` (why not), `refused` (kind of conversation ->
-what the template says). `tokens_beyond`: those for which it has no embeddings.
+what the template says). `tokens_beyond`: text -> id of those for which it has no embeddings.
 
 Of an adapter: `unused_template`, whether it brings another chat template than its base's."""
 
@@ -38,7 +38,7 @@ Of an adapter: `unused_template`, whether it brings another chat template than i
 def look(folder: Path) -> Findings:
     """Of a whole model that was admitted."""
     found = {"sampling_defaults": sampling_defaults(folder), "chat": _chat(folder)}
-    return found | ({"tokens_beyond": beyond} if (beyond := tokens_beyond(folder)[:KEPT]) else {})
+    return found | ({"tokens_beyond": beyond} if (beyond := tokens_beyond(folder)) else {})
 
 
 def look_at_adapter(folder: Path, base: Path) -> Findings:
@@ -61,10 +61,8 @@ def notes(findings: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]
     """Sentences about what the model does that nobody asked for, or does not. `settings` are its engine's."""
     told = [] if settings.get("ignore_generation_config") else sentences(findings.get("sampling_defaults") or {})
     if beyond := findings.get("tokens_beyond"):
-        shown = ", ".join(beyond[:SHOWN]) + (" and others" if len(beyond) > SHOWN else "")
-        told.append(
-            f"Its tokenizer knows tokens that the model does not ({shown}): a request with one ends its engine."
-        )
+        shown = ", ".join([*beyond][:SHOWN]) + (" and others" if len(beyond) > SHOWN else "")
+        told.append(f"Its tokenizer knows tokens that the model does not ({shown}): a request with one is refused.")
     chat = findings.get("chat")
     if not chat or settings.get("chat_template"):
         return told

@@ -4,6 +4,7 @@ vLLM 0.32 looks up whatever id the tokenizer gives, and forbids the tokens at wh
 `min_tokens` are written: an id that is too large ends the engine, whoever sends the request.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from apps.models.admission.refusal import Refused
 
 TOKENIZER = "tokenizer.json"
 ENDS = "eos_token_id"
+MAX_BEYOND = 1_000  # added tokens that are kept
 PADDING = 64  # to a multiple of which vLLM fills embeddings up
 
 
@@ -40,15 +42,16 @@ def check_tokenizer(path: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def tokens_beyond(folder: Path) -> list[str]:
-    """Added tokens for which the model has no embeddings, in the order of their ids. Of a folder that was admitted."""
+def tokens_beyond(folder: Path) -> dict[str, int]:
+    """Added tokens, text -> id, for which the model has no embeddings. Of a folder that was admitted."""
     path = folder / TOKENIZER
     size = _size(read_json(folder / "config.json"))
     if not size or not path.is_file():
-        return []
+        return {}
     added = [entry for entry in _as_list(read_json(path).get("added_tokens")) if isinstance(entry, dict)]
-    beyond = {entry.get("id"): str(entry.get("content")) for entry in added}
-    return [beyond[number] for number in sorted(key for key in beyond if type(key) is int) if number >= _padded(size)]
+    ids = {str(entry.get("content")): entry.get("id") for entry in added}
+    beyond = {text: number for text, number in ids.items() if type(number) is int and number >= _padded(size)}
+    return dict(itertools.islice(beyond.items(), MAX_BEYOND))
 
 
 def _size(config: Mapping[str, Any]) -> int:

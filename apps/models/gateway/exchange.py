@@ -14,7 +14,7 @@ from apps.core.api.bodies import IGNORED_HEADER, MAX_IGNORED, header_text
 from apps.core.api.errors import ApiError
 from apps.models import dialect, sampling
 from apps.models.blanks import with_warning
-from apps.models.gateway import refusals
+from apps.models.gateway import refusals, tokens
 from apps.models.gateway.callers import Caller
 from apps.models.gateway.crowd import Crowds
 from apps.models.gateway.database import in_thread
@@ -104,6 +104,8 @@ class Exchange:
         target = await self._find()
         if self._request.endpoint not in target.model.endpoints:
             raise refusals.wrong_endpoint(target.model, self._request.endpoint)
+        if (beyond := target.model.tokens_beyond) and (token := tokens.find(self._request.body, beyond)):
+            raise refusals.unknown_token(target.model, token)
         self._meter.enter(self._request.caller)
         self._place = self._crowds.join(target.model)
         try:

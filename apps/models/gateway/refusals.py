@@ -23,6 +23,14 @@ def wrong_endpoint(model: Model, endpoint: str) -> ApiError:
     return ApiError(400, message, "unsupported_endpoint", "model")
 
 
+def unknown_token(model: Model, token: str) -> ApiError:
+    message = (
+        f"The tokenizer of '{model.name}' knows {token[:100]!r}, and the model does not: leave it out, since it would "
+        "end the model's engine."
+    )
+    return ApiError(400, message, "unknown_token")
+
+
 def wrong_media_type(given: str) -> ApiError:
     return ApiError(415, f"Unsupported media type {given!r}: send application/json.", "unsupported_media_type")
 
