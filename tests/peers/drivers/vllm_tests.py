@@ -140,7 +140,8 @@ class Plugin:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             words = crash.message if crash else str(report.longrepr)[-500:]
-            where = (report.when, call.excinfo.typename, crash and Path(crash.path).name, crash and crash.lineno)
+            lines = [entry.lineno for entry in call.excinfo.traceback if FOLDER in str(entry.path)]
+            where = (report.when, call.excinfo.typename, *lines)
             self.failed[item.nodeid] = (words, where)
         elif report.when == "call" and report.passed:
             self.passed.append(item.nodeid)
