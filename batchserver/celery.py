@@ -1,7 +1,6 @@
 """The Celery application: messages are doorbells, see `apps.core.drain`."""
 
 import ctypes
-import gc
 import os
 import signal
 from typing import Any
@@ -11,10 +10,9 @@ from celery.signals import setup_logging, worker_process_init, worker_ready, wor
 
 from apps.core.drain import STOP
 from apps.models.slots import Slot
+from batchserver.garbage import collect_less
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchserver.settings")
-
-GARBAGE = 50_000  # new objects between two collections
 
 app = Celery("batchserver")
 app.config_from_object("batchserver.celery_config")
@@ -49,6 +47,4 @@ def _die_with_the_worker(**_: Any) -> None:
 
 @worker_process_init.connect
 def _collect_less(**_: Any) -> None:
-    """Django's own objects are not garbage: walking over them again and again took a third of the runner's time."""
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
+    collect_less()

@@ -5,7 +5,6 @@ takes are bounded here. In charge of bytes, seconds and the number of connection
 (`apps.core.api.body_limit`).
 """
 
-import asyncio
 import json
 from http import HTTPStatus
 from typing import Any, cast
@@ -17,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from apps.core.api.body_limit import App, Message, Receive, Scope, Send
 from apps.core.api.errors import ApiError
 from batchserver.eviction import Evictor, Rank
-from batchserver.joined_writes import JoinedWrites
 
 HEAD_BYTES = 64 * 1024
 FRAMING_BYTES = 64 * 1024  # of chunks' sizes and extensions (13,000 chunks), besides …
@@ -148,7 +146,6 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         expects = cycle.waiting_for_100_continue
-        cycle.transport = cast(asyncio.Transport, JoinedWrites(self.transport, self.loop))
         super()._start_asgi_task(cycle, cast(Any, _closing_unless_continued(cycle, app)) if expects else app)
 
     def on_body(self, body: bytes) -> None:

@@ -12,6 +12,7 @@ from django.core.checks import run_checks
 
 from batchserver.asgi import application
 from batchserver.eviction import look_at
+from batchserver.garbage import collect_less
 from batchserver.http_protocol import BoundedHttp
 from batchserver.websocket_protocol import BoundedWebSocket
 
@@ -46,6 +47,7 @@ def main() -> None:
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )
+    collect_less()
     Server(config).run(sockets=sockets)
 
 

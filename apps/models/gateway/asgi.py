@@ -11,7 +11,7 @@ from apps.core.api.body_limit import App, Receive, Scope, Send, header, send_err
 from apps.core.api.errors import as_api_error
 from apps.core.api.request_id import HEADER, sane_or_new
 from apps.models.gateway import refusals
-from apps.models.gateway.exchange import ENDPOINTS, Answer, Request
+from apps.models.gateway.exchange import ENDPOINTS, Answer, Exchange, Request
 from apps.models.gateway.gateway import Gateway
 
 WATCH_AFTER = 0.05  # seconds: an answer that comes sooner is not worth watching whether the client still waits
@@ -67,14 +67,15 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
-    caller = await gateway().callers.find(digest_in(header(scope, b"authorization")))
+    here = gateway()
+    caller = await here.callers.find(digest_in(header(scope, b"authorization")))
     media_type = header(scope, b"content-type").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise refusals.wrong_media_type(media_type)
     body = await _read(receive)
     if body is not None:
         request = Request(caller, scope["path"], body)
-        await _unless_gone(receive, _answer(scope, send, request))
+        await _unless_gone(receive, _answer(scope, send, here.exchange(request)))
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -89,8 +90,8 @@ async def _read(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-async def _answer(scope: Scope, send: Send, request: Request) -> None:
-    async with gateway().exchange(request) as answer:
+async def _answer(scope: Scope, send: Send, exchange: Exchange) -> None:
+    async with exchange as answer:
         await send({"type": "http.response.start", "status": answer.status, "headers": _headers(scope, answer)})
         await send({"type": "http.response.body", "body": answer.first, "more_body": answer.more is not None})
         if answer.more is None:
