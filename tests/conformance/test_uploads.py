@@ -71,12 +71,12 @@ def test_it_survives_lost_answers(site: Site) -> None:
     assert len(transport.sent) == 6
     assert done.status == "completed"
     assert site.belongings()[0] == before[0] + 1
-    ((pending, parts),) = site.sql(
-        "SELECT count(*) FILTER (WHERE status = 'pending'), (SELECT count(*) FROM batches_uploadpart)"
-        " FROM batches_upload WHERE uid = %s",
+    ((status, parts),) = site.sql(
+        "SELECT status, (SELECT count(*) FROM batches_uploadpart p WHERE p.upload_id = u.id)"
+        " FROM batches_upload u WHERE uid = %s",
         done.id,
     )
-    assert (pending, parts) == (0, 0)
+    assert (status, parts) == ("completed", 0)
 
 
 def test_it_can_be_given_up(site: Site, client: openai.OpenAI) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from apps.models.engines.engine import Adapter, AdapterRefused, CanaryDiffers, Engine, EngineFailed, EngineSpec
 from tests.fakes.hostile.folders import tiny_adapter, write_files
@@ -33,7 +34,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         monkeypatch.setenv("FAKE_ENGINE_LOAD_SECONDS", str(load))
         values: dict[str, Any] = {
             "python": FAKE, "model": model, "served_name": "smol", "runner": "generate", "device": "cpu",
-            "socket": tmp_path / "e.sock", "log": tmp_path / "engine.log", "cwd": tmp_path, "max_num_seqs": 4,
+            "socket": tmp_path / "e.sock", "log": tmp_path / "engine.log", "cwd": settings.BASE_DIR, "max_num_seqs": 4,
         }  # fmt: skip
         made.append(Engine(EngineSpec(**(values | changes))))
         return made[-1]

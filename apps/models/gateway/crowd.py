@@ -1,6 +1,7 @@
 """People's wishes for engines, as the GPU workers see them: one row for each model, told once a second."""
 
 import asyncio
+import contextlib
 import logging
 
 import psycopg
@@ -64,6 +65,7 @@ class Crowds:
     def __init__(self) -> None:
         self._crowds: dict[int, _Crowd] = {}
         self._changed = asyncio.Event()
+        self._closed = False
         self._teller: asyncio.Task[None] | None = None
 
     def join(self, model: Model) -> Place:
@@ -76,15 +78,16 @@ class Crowds:
         return Place(crowd, self._changed)
 
     async def close(self) -> None:
-        """Nobody waits here any more."""
+        """Nobody waits here any more. What is just being told is told first: a thread is not to be stopped."""
+        self._closed = True
+        self._changed.set()
         if self._teller:
-            self._teller.cancel()
             await asyncio.wait([self._teller])
         for crowd in self._crowds.values():
             await self._tell(crowd, present=False)
 
     async def _tell_until_empty(self) -> None:
-        while self._crowds:
+        while self._crowds and not self._closed:
             self._changed.clear()
             for pk, crowd in list(self._crowds.items()):
                 present = crowd.came or crowd.present > 0
@@ -92,11 +95,9 @@ class Crowds:
                 await self._tell(crowd, present=present)
                 if not (present or crowd.came):
                     del self._crowds[pk]
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TELL_SECONDS):
                     await self._changed.wait()
-            except TimeoutError:
-                continue
 
     async def _tell(self, crowd: _Crowd, *, present: bool) -> None:
         try:
