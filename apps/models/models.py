@@ -106,8 +106,7 @@ class Model(models.Model):
     def notes(self) -> list[str]:
         """What its users have to know: defaults that change answers, conversations that it does not take."""
         model = self.engine_model
-        own = notes_of_adapter(self.findings) if self.base_id else []
-        return own + notes(model.findings, model.engine_settings)
+        return (notes_of_adapter(self.findings) if self.base_id else []) + notes(model.findings, model.engine_settings)
 
 
 class HubToken(models.Model):

@@ -1,18 +1,21 @@
 """Tokens that a model's tokenizer knows and the model does not: a request that holds one would end its engine."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 
 def find(body: bytes, tokens: Mapping[str, int]) -> str:
     """The first of `tokens` (text -> id) in a request's body, a JSON object; empty where there is none.
 
-    They are looked for in every text, however its letters are escaped, and among the ids of a prompt.
+    They are looked for in every text, however its letters are escaped, and among the ids of a prompt. Read as the
+    engine does, which takes NaN and lone surrogates; what is nested too deeply for it, it refuses.
     """
-    document: dict[str, Any] = msgspec.json.decode(body)
-    plain = msgspec.json.encode(document)
+    try:
+        document: dict[str, Any] = json.loads(body)
+        plain = json.dumps(document, ensure_ascii=False)
+    except RecursionError:
+        return ""
     ids = set(_ids(document.get("prompt")))
     return next((token for token, number in tokens.items() if number in ids or _inside(token) in plain), "")
 
@@ -24,6 +27,6 @@ def _ids(prompt: Any) -> list[int]:
     return [number for part in prompt for number in _ids(part)]
 
 
-def _inside(token: str) -> bytes:
+def _inside(token: str) -> str:
     """As it stands inside a text."""
-    return msgspec.json.encode(token)[1:-1]
+    return json.dumps(token, ensure_ascii=False)[1:-1]
