@@ -12,11 +12,12 @@ from django.db import IntegrityError, transaction
 
 from apps.accounts.models import Project
 from apps.batches.models import File
+from apps.conversations.errors import RowError
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import deletion, duplicates, splits, versions
 from apps.datasets.imports import job as importing
-from apps.datasets.imports.readers import BadRow, Flaw
+from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft
 from apps.datasets.imports.sources import Reading, sample
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Import, Run, Split, Version
@@ -77,7 +78,7 @@ def preview(*, file: File, shape: str = "", mapping: dict[str, str] | None = Non
     for row in seen.rows[:PREVIEW_ROWS]:
         try:
             drafts.append(reading.draft(row))
-        except BadRow as error:
+        except RowError as error:
             errors.append(Flaw(row.line, str(error)))
     errors.sort(key=lambda flaw: flaw.line)
     return Preview(seen.format, reading.shape, seen.columns, reading.mapping, drafts, errors[:PREVIEW_ROWS])

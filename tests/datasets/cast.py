@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from django.contrib.auth.models import User
 
 from apps.accounts.models import Membership, Project
+from apps.conversations.codecs.fields import user
 from apps.datasets import items
 from apps.datasets.models import Answer, Column, Dataset, Example, Item, Run, Version
 from apps.datasets.prompts import fingerprint
@@ -19,7 +20,7 @@ def make_version(project: Project, prompts: Sequence[str] = PROMPTS, *, name: st
     Example.objects.bulk_create(
         Example(
             dataset=dataset, number=number, added_in=1, messages=json.dumps(messages_of(prompt)), prompt=prompt,
-            data=json.dumps({"messages": messages_of(prompt)}), fingerprint=fingerprint(messages_of(prompt)),
+            data=json.dumps({"messages": messages_of(prompt)}), fingerprint=fingerprint(user(prompt)),
         )
         for number, prompt in enumerate(prompts, start=1)
     )  # fmt: skip

@@ -153,9 +153,10 @@ def test_hostile_texts_are_inert(curator: Client, project: Project) -> None:
     file = upload(project, jsonl(rows), "a<script>.jsonl")
     Version.objects.create(dataset=dataset, number=1, examples=1, note=HOSTILE)
     draft = services.preview(file=file).drafts[0]
+    made = draft.conversation
     Example.objects.create(
         dataset=dataset, number=1, added_in=1, messages='[{"role": "user", "content": "<script>alert(1)</script>"}]',
-        prompt=draft.prompt, reference=draft.reference, key=draft.key, tags=list(draft.tags), data=draft.data,
+        prompt=made.question, reference=draft.reference, key=made.key, tags=list(made.tags), data=draft.data,
         fingerprint="0" * 32,
     )  # fmt: skip
     job = services.start_import(dataset=dataset, file=file)

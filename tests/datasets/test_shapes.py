@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from apps.datasets.imports.readers import BadRow, Row
+from apps.conversations.errors import RowError
+from apps.datasets.imports.readers import Row
 from apps.datasets.imports.shapes import Draft, detect, draft
 
 USER = {"role": "user", "content": "Capital of France?"}
@@ -54,7 +55,7 @@ def made(values: dict[str, Any], shape: str) -> Draft:
 def test_it_works(shape: str, values: dict[str, Any]) -> None:
     assert detect([values, values]) == shape
     found = made(values, shape)
-    assert found.prompt == "Capital of France?"
+    assert found.conversation.question == "Capital of France?"
     assert found.messages[-1] == USER
     assert found.reference in ("", "Paris")
     assert found.rejected == ("Lyon" if shape == "preference" else "")
@@ -64,7 +65,7 @@ def test_it_works(shape: str, values: dict[str, Any]) -> None:
 def test_system_and_earlier_turns_are_kept() -> None:
     turns = [SYSTEM, USER, PARIS, {"role": "user", "content": "And of Peru?"}, {"role": "assistant", "content": "Lima"}]
     found = made({"messages": turns}, "chat")
-    assert (found.messages, found.prompt, found.reference) == (turns[:-1], "And of Peru?", "Lima")
+    assert (found.messages, found.conversation.question, found.reference) == (turns[:-1], "And of Peru?", "Lima")
     shared = {
         "system": "Be brief.",
         "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}],
@@ -78,31 +79,34 @@ def test_tools_are_kept() -> None:
         USER, {"role": "assistant", "content": None, "tool_calls": calls, "weight": 1},
         {"role": "tool", "tool_call_id": "1", "content": "Paris"}, PARIS,
     ]  # fmt: skip
-    found = made({"messages": turns, "tools": [{"type": "function"}]}, "chat")
-    assert found.messages[1] == {"role": "assistant", "content": None, "tool_calls": calls}
+    tool = {"type": "function", "function": {"name": "capital"}}
+    found = made({"messages": turns, "tools": [tool]}, "chat")
+    assert found.messages[1] == {"role": "assistant", "content": None, "tool_calls": calls, "weight": 1}
     assert found.messages[2]["tool_call_id"] == "1"
-    assert "tools" in json.loads(found.data)
+    assert json.loads(found.request()) == {"tools": [tool]}
     assert json.loads(made({"messages": turns[:2]}, "chat").reference) == calls
 
 
 def test_parts_of_a_message_show_their_text() -> None:
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:"}}]
     found = made({"messages": [{"role": "user", "content": parts}]}, "chat")
-    assert (found.prompt, found.messages[0]["content"]) == ("What is this?\n[image_url]", parts)
+    assert (found.conversation.question, found.messages[0]["content"]) == ("What is this?\n[image_url]", parts)
 
 
 def test_instruction_and_input_are_one_prompt() -> None:
     found = made({"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}, "alpaca")
-    assert found.prompt == "Translate.\n\nGuten Tag"
+    assert found.conversation.question == "Translate.\n\nGuten Tag"
 
 
 def test_ids_and_tags_come_along() -> None:
-    assert made({"id": 17, **ROWS["alpaca"][0], "tags": ["Geo", " geo", "x" * 51, 7]}, "alpaca").tags == ("geo",)
-    assert made({"id": 17, **ROWS["alpaca"][0], "tags": "geo, easy ,"}, "alpaca").tags == ("geo", "easy")
-    assert made({"id": 17, **ROWS["alpaca"][0]}, "alpaca").key == "17"
-    assert made(ROWS["batch"][0], "batch").key == "q-1"
-    assert made({"id": True, **ROWS["alpaca"][0]}, "alpaca").key == ""
-    assert len(made({"id": "x" * 900, **ROWS["alpaca"][0]}, "alpaca").key) == 500
+    assert made({"id": 17, **ROWS["alpaca"][0], "tags": ["Geo", " geo", "x" * 51, 7]}, "alpaca").conversation.tags == (
+        "geo",
+    )
+    assert made({"id": 17, **ROWS["alpaca"][0], "tags": "geo, easy ,"}, "alpaca").conversation.tags == ("geo", "easy")
+    assert made({"id": 17, **ROWS["alpaca"][0]}, "alpaca").conversation.key == "17"
+    assert made(ROWS["batch"][0], "batch").conversation.key == "q-1"
+    assert made({"id": True, **ROWS["alpaca"][0]}, "alpaca").conversation.key == ""
+    assert len(made({"id": "x" * 900, **ROWS["alpaca"][0]}, "alpaca").conversation.key) == 500
 
 
 def test_anything_else_is_plain_columns() -> None:
@@ -140,6 +144,6 @@ def test_anything_else_is_plain_columns() -> None:
     ],
 )
 def test_it_rejects(shape: str, values: dict[str, Any], says: str) -> None:
-    with pytest.raises(BadRow) as caught:
+    with pytest.raises(RowError) as caught:
         made(values, shape)
     assert says in str(caught.value)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from apps.conversations.conversation import answer_text
+from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
-from apps.datasets.imports.readers import BadRow
 from apps.datasets.imports.templates import FILTERS, Mapper, guess
 
 ROW: dict[str, Any] = {
@@ -19,7 +20,7 @@ LIMIT = 10_000
 
 def render(template: str, row: dict[str, Any] = ROW, limit: int = LIMIT) -> str:
     mapper = Mapper({"prompt": template}, columns=list(row), max_bytes=limit)
-    return mapper.draft(row).prompt
+    return mapper.read(row).question
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,10 @@ def test_every_field_has_its_template() -> None:
         "prompt": "{{ question|trim }}", "system": "Be brief.", "reference": "{{ choices[0] }}",
         "rejected": "{{ choices[1] }}", "key": "{{ level }}", "tags": "{{ choices|join(',') }}",
     }  # fmt: skip
-    draft = Mapper(mapping, columns=list(ROW), max_bytes=LIMIT).draft(ROW)
-    assert [message["role"] for message in draft.messages] == ["system", "user"]
-    assert (draft.reference, draft.rejected, draft.key, draft.tags) == ("Paris", "Lyon", "2", ("paris", "lyon"))
+    found = Mapper(mapping, columns=list(ROW), max_bytes=LIMIT).read(ROW)
+    assert [message.role for message in found.messages] == ["system", "user"]
+    assert [answer_text(side) for side in (found.chosen, found.rejected)] == ["Paris", "Lyon"]
+    assert (found.key, found.tags) == ("2", ("paris", "lyon"))
 
 
 def test_columns_are_guessed_by_their_names() -> None:
@@ -149,7 +151,7 @@ def test_it_rejects_what_grows_without_end(template: str) -> None:
     row = {"question": 'x"\\' * 3_000, "choices": ["a"] * 50_000}
     tracemalloc.start()
     started = time.process_time()
-    with pytest.raises(BadRow, match=r"more than 10,000 characters|longer than 10,000 characters"):
+    with pytest.raises(RowError, match=r"more than 10,000 characters|longer than 10,000 characters"):
         render(template, row)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -161,7 +163,7 @@ def test_it_rejects_what_grows_without_end(template: str) -> None:
     "template", ["{% if question > 1 %}a{% endif %}", "{{ 'x' in level }}", "{{ question|replace('','a') }}"]
 )
 def test_a_row_that_does_not_fit_is_a_flaw(template: str) -> None:
-    with pytest.raises(BadRow):
+    with pytest.raises(RowError):
         render(template)
 
 

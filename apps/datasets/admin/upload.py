@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,6 +13,7 @@ from django.views.decorators.http import require_POST
 from apps.accounts.tenant_admin import signed_in
 from apps.batches.models import File
 from apps.batches.services import create_file
+from apps.conversations.conversation import Message, encode
 from apps.core.errors import DomainError
 from apps.datasets import services
 from apps.datasets.admin.forms import LABELS, ImportForm, UploadForm, first_error
@@ -116,21 +116,21 @@ def shown(seen: Preview) -> dict[str, Any]:
 
 
 def _shown_draft(draft: Draft) -> dict[str, Any]:
-    turns = [(turn["role"], _cut(_content(turn))) for turn in draft.messages]
+    made = draft.conversation
+    turns = [(turn.role, _cut(_content(turn))) for turn in made.messages]
     sides = {"expected": draft.reference, "worse": draft.rejected}
     return {
         "turns": turns,
         "sides": [(k, _cut(v)) for k, v in sides.items() if v],
-        "key": draft.key,
-        "tags": draft.tags,
+        "key": made.key,
+        "tags": made.tags,
     }
 
 
-def _content(turn: dict[str, Any]) -> str:
-    content = turn["content"]
-    if isinstance(content, str):
-        return content
-    return json.dumps(content or turn.get("tool_calls"), ensure_ascii=False)
+def _content(turn: Message) -> str:
+    if isinstance(turn.content, str):
+        return turn.content
+    return encode(turn.content or turn.tool_calls).decode()
 
 
 def _cut(text: str) -> str:

@@ -177,11 +177,11 @@ class NewPreviewSerializer(serializers.Serializer[Any]):
 
 class DraftSerializer(serializers.Serializer[Any]):
     messages = serializers.ListField(child=serializers.DictField())
-    prompt = serializers.CharField()
+    prompt = serializers.CharField(source="conversation.question")
     reference = serializers.CharField(allow_blank=True)
     rejected = serializers.CharField(allow_blank=True)
-    key = serializers.CharField(allow_blank=True)
-    tags = serializers.ListField(child=serializers.CharField())
+    key = serializers.CharField(source="conversation.key", allow_blank=True)
+    tags = serializers.ListField(source="conversation.tags", child=serializers.CharField())
 
 
 class PreviewSerializer(serializers.Serializer[Any]):

@@ -14,10 +14,11 @@ from django.db import Error, connection, transaction
 from django.db.models import Max
 
 from apps.batches.texts import answer_text
+from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
 from apps.datasets.imports.flaws import MAX_ERRORS, Flaws
-from apps.datasets.imports.readers import BadRow, Flaw, Row
+from apps.datasets.imports.readers import Flaw, Row
 from apps.datasets.imports.sources import Source, find_file, opened
 from apps.datasets.jobs import Work
 from apps.datasets.models import Column, Import, Run
@@ -122,19 +123,19 @@ def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[tuple
         try:
             for choice, answer in enumerate(_read(row)):
                 yield row.line, choice, answer
-        except BadRow as error:
+        except RowError as error:
             flaws.add(row.line, str(error))
 
 
 def _read(row: Row | Flaw) -> list[_Answer]:
     if isinstance(row, Flaw):
-        raise BadRow(row.message)
+        raise RowError(row.message)
     target = _target(row.values)
     if "response" in row.values or isinstance(row.values.get("error"), dict):
         return _from_batch_output(row.values, target)
     text = row.values.get("answer", row.values.get("completion"))
     if not isinstance(text, str):
-        raise BadRow("The row has no 'answer' that is text.")
+        raise RowError("The row has no 'answer' that is text.")
     return [_Answer(*target, text=text)]
 
 
@@ -148,7 +149,7 @@ def _target(values: Mapping[str, Any]) -> tuple[int | None, str | None, str | No
             return (int(text), None, None) if decimal else (None, text, None)
     if isinstance(prompt := values.get("prompt"), str):
         return None, None, prompt
-    raise BadRow("Say which example is answered: with 'custom_id', 'number' or 'prompt'.")
+    raise RowError("Say which example is answered: with 'custom_id', 'number' or 'prompt'.")
 
 
 def _from_batch_output(values: Mapping[str, Any], target: tuple[int | None, str | None, str | None]) -> list[_Answer]:

@@ -4,7 +4,6 @@ Examples are copied in chunks, a transaction each, under the number of a version
 shows how far it is, can be cancelled, and a server that is killed leaves nothing that anybody could see.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +11,15 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
+from apps.conversations.conversation import encode
+from apps.conversations.errors import RowError
 from apps.core import leases
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import versions
 from apps.datasets.imports import answers as answering
 from apps.datasets.imports.flaws import Flaws
-from apps.datasets.imports.readers import BadRow, Flaw
-from apps.datasets.imports.shapes import Draft
+from apps.datasets.imports.readers import Flaw
+from apps.datasets.imports.shapes import Draft, stored
 from apps.datasets.imports.sources import Reading, Source, find_file, opened, sample
 from apps.datasets.imports.staged import Staged
 from apps.datasets.jobs import Work
@@ -33,7 +34,7 @@ CHUNK_ROWS, CHUNK_BYTES = 2_000, 8 * 1024**2  # that are copied at once; a chunk
 
 COPY = (
     "COPY datasets_example (dataset_id, number, added_in, key, messages, prompt, reference, rejected, data,"
-    " fingerprint, tags) FROM STDIN"
+    " fingerprint, tags, reference_messages, rejected_messages, request) FROM STDIN"
 )
 
 
@@ -94,7 +95,7 @@ def _drafts(source: Source, reading: Reading, flaws: Flaws, work: Work[Import]) 
             continue
         try:
             yield reading.draft(row)
-        except BadRow as error:
+        except RowError as error:
             flaws.add(row.line, str(error))
 
 
@@ -121,9 +122,11 @@ def _copy(work: Work[Import], chunk: list[Draft], version: int, first: int) -> N
 
 
 def _columns(made: Draft, dataset_id: int, number: int, version: int) -> tuple[Any, ...]:
+    row = made.conversation
     return (
-        dataset_id, number, version, made.key, json.dumps(made.messages, ensure_ascii=False), made.prompt,
-        made.reference, made.rejected, made.data, fingerprint(made.messages), list(made.tags),
+        dataset_id, number, version, row.key, encode(row.messages).decode(), row.question, made.reference,
+        made.rejected, made.data, fingerprint(row.messages), list(row.tags), stored(row.chosen), stored(row.rejected),
+        made.request(),
     )  # fmt: skip
 
 

@@ -12,9 +12,10 @@ from typing import IO
 import msgspec
 from django.conf import settings
 
+from apps.conversations.errors import RowError
 from apps.core import guard
 from apps.core.errors import DomainError
-from apps.datasets.imports.readers import BadRow, Flaw, Row, checked, decoded
+from apps.datasets.imports.readers import Flaw, Row, checked, decoded
 
 DIED = "The Parquet file cannot be read: it is damaged, or needs more memory than a file may."
 ENVELOPE = 64  # bytes around a row
@@ -61,7 +62,7 @@ class ParquetReader:
         try:
             text = bytes(line.row or b"")
             yield Flaw(self.done, line.flaw) if line.flaw else checked(self.done, decoded(text), text)
-        except BadRow as error:
+        except RowError as error:
             yield Flaw(self.done, str(error))
 
 

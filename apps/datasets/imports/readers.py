@@ -15,6 +15,7 @@ from typing import IO, Any, NoReturn
 
 import msgspec
 
+from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
 
 BLOCK = 1024 * 1024  # bytes
@@ -60,10 +61,6 @@ class Flaw:
     message: str
 
 
-class BadRow(Exception):
-    """This row cannot be used; the message is a sentence."""
-
-
 def format_of(filename: str, head: bytes) -> str:
     """jsonl, csv or parquet, told from the first bytes and the name. Raises `DomainError` for what is none of them."""
     for mark, message in WRONG_ENCODINGS.items():
@@ -89,7 +86,7 @@ def read_jsonl(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
             continue
         try:
             yield _json_row(line, raw, row_bytes)
-        except BadRow as error:
+        except RowError as error:
             yield Flaw(line, str(error))
 
 
@@ -113,33 +110,33 @@ def read_csv(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
 
 
 def checked(line: int, values: Any, raw: bytes) -> Row:
-    """A row of decoded JSON. Raises `BadRow` for what must not be stored: NUL, no object, nesting without end."""
+    """A row of decoded JSON. Raises `RowError` for what must not be stored: NUL, no object, nesting without end."""
     if not isinstance(values, dict):
-        raise BadRow("This line is no JSON object: write {…}.")
+        raise RowError("This line is no JSON object: write {…}.")
     if len(values) > MAX_COLUMNS:
-        raise BadRow(f"This row has {len(values):,} columns; at most {MAX_COLUMNS} can be read.")
+        raise RowError(f"This row has {len(values):,} columns; at most {MAX_COLUMNS} can be read.")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(values) > MAX_DEPTH:
-        raise BadRow(f"This line is nested more than {MAX_DEPTH} levels deep.")
+        raise RowError(f"This line is nested more than {MAX_DEPTH} levels deep.")
     if b"\\u0000" in raw and _holds_nul(values):
-        raise BadRow("This row holds a NUL character.")
+        raise RowError("This row holds a NUL character.")
     return Row(line, values, raw.decode())
 
 
 def decoded(raw: bytes) -> Any:
-    """The JSON value. Raises `BadRow`."""
+    """The JSON value. Raises `RowError`."""
     try:
         return msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
-        raise BadRow("This line is not valid UTF-8.") from error
+        raise RowError("This line is not valid UTF-8.") from error
     except RecursionError as error:
-        raise BadRow(f"This line is nested more than {MAX_DEPTH} levels deep.") from error
+        raise RowError(f"This line is nested more than {MAX_DEPTH} levels deep.") from error
     except msgspec.DecodeError as error:
-        raise BadRow(_json_sentence(raw, error)) from error
+        raise RowError(_json_sentence(raw, error)) from error
 
 
 def _json_row(line: int, raw: bytes, limit: int) -> Row:
     if len(raw) > limit:
-        raise BadRow(f"This line has more than {limit:,} bytes, which is the limit.")
+        raise RowError(f"This line has more than {limit:,} bytes, which is the limit.")
     return checked(line, decoded(raw), raw)
 
 

@@ -15,7 +15,7 @@ from apps.batches.models import File
 from apps.core.errors import DomainError
 from apps.datasets.imports.parquet import ParquetReader
 from apps.datasets.imports.readers import HEAD, Flaw, Row, format_of, read_csv, read_jsonl
-from apps.datasets.imports.shapes import SHAPES, Draft, detect, draft, finished
+from apps.datasets.imports.shapes import COLUMNS, NAMES, Draft, detect, draft, finished
 from apps.datasets.imports.templates import Mapper, guess
 
 SAMPLE_ROWS, SAMPLE_BYTES = 100, 8 * 1024**2  # from which shape and columns are told
@@ -62,23 +62,23 @@ class Reading:
 
     def __init__(self, sample: Sample, *, shape: str = "", mapping: dict[str, str] | None = None) -> None:
         """`shape` is detected where it is empty, the mapping guessed. Raises `DomainError` for what cannot be used."""
-        self.shape = shape or ("columns" if mapping else sample.shape)
-        if self.shape not in SHAPES and self.shape != "columns":
-            names = ", ".join([*SHAPES, "columns"])
+        self.shape = shape or (COLUMNS if mapping else sample.shape)
+        if self.shape not in NAMES:
+            names = ", ".join(NAMES)
             raise DomainError(f"There is no shape {self.shape[:40]!r}; choose from {names}.", param="shape")
-        if mapping and self.shape != "columns":
+        if mapping and self.shape != COLUMNS:
             raise DomainError(f"A mapping is for the shape 'columns', not for {self.shape!r}.", param="mapping")
         self.mapping: dict[str, str] = {}
         self._mapper: Mapper | None = None
-        if self.shape == "columns":
+        if self.shape == COLUMNS:
             self.mapping = mapping or guess(sample.columns)
             self._mapper = _mapper(self.mapping, sample.columns)
 
     def draft(self, row: Row) -> Draft:
-        """Raises `BadRow`."""
+        """Raises `RowError`."""
         if self._mapper is None:
             return draft(row, self.shape)
-        return finished(row, self._mapper.draft(row.values))
+        return finished(row, self._mapper.read(row.values))
 
 
 @contextmanager

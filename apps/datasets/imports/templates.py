@@ -11,9 +11,10 @@ from typing import Any
 from jinja2 import TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from apps.conversations.codecs.fields import asked, assistant, tags_of, user
+from apps.conversations.conversation import Conversation
+from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
-from apps.datasets.imports.readers import BadRow
-from apps.datasets.imports.shapes import Draft, asked, tags_of
 
 FIELDS = ("prompt", "system", "reference", "rejected", "key", "tags")
 GUESSES = {
@@ -46,7 +47,7 @@ TESTS = {
 
 
 class Mapper:
-    """Templates, checked: a row in, a draft out."""
+    """Templates, checked: a row in, a conversation out."""
 
     def __init__(self, mapping: Mapping[str, str], *, columns: list[str], max_bytes: int) -> None:
         """Raises `DomainError`, with `mapping` as its param, for a template that is not allowed or names no column."""
@@ -60,21 +61,19 @@ class Mapper:
         environment = _Environment(max_bytes)
         self._templates = {field: _compiled(environment, field, source, columns) for field, source in chosen.items()}
 
-    def draft(self, values: Mapping[str, Any]) -> Draft:
-        """Raises `BadRow`."""
+    def read(self, values: Mapping[str, Any]) -> Conversation:
+        """Raises `RowError`."""
         texts = {field: self._render(field, values) for field in self._templates}
         system = texts.get("system", "")
-        first = [{"role": "system", "content": system}] if system.strip() else []
-        made = asked(
-            [*first, {"role": "user", "content": texts["prompt"]}],
-            reference=texts.get("reference", ""),
-            rejected=texts.get("rejected", ""),
-            key=texts.get("key", "").strip(),
+        return asked(
+            Conversation(
+                messages=user(texts["prompt"], system if system.strip() else ""),
+                chosen=assistant(texts.get("reference", "")),
+                rejected=assistant(texts.get("rejected", "")),
+                key=texts.get("key", "").strip(),
+                tags=tags_of(texts.get("tags")),
+            )
         )
-        return Draft(
-            messages=made.messages, prompt=made.prompt, reference=made.reference, rejected=made.rejected, key=made.key,
-            tags=tags_of(texts.get("tags")),
-        )  # fmt: skip
 
     def _render(self, field: str, values: Mapping[str, Any]) -> str:
         pieces: list[str] = []
@@ -83,10 +82,10 @@ class Mapper:
             for piece in self._templates[field].generate({**values, ROW: values.get(ROW, values)}):
                 size += len(piece)
                 if size > self._limit:
-                    raise BadRow(f"{field!r} becomes longer than {self._limit:,} characters.")
+                    raise RowError(f"{field!r} becomes longer than {self._limit:,} characters.")
                 pieces.append(piece)
         except (TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise BadRow(f"The template of {field!r} cannot be used for this row: {error}") from error
+            raise RowError(f"The template of {field!r} cannot be used for this row: {error}") from error
         return "".join(pieces)
 
 
@@ -197,7 +196,7 @@ def _bounded(run: Callable[..., Any], limit: int) -> Callable[..., Any]:
     def filter_(value: Any, *arguments: Any) -> Any:
         made = run(limit, value, *arguments)
         if isinstance(made, str) and len(made) > limit:
-            raise BadRow(f"A filter makes more than {limit:,} characters of a value.")
+            raise RowError(f"A filter makes more than {limit:,} characters of a value.")
         return made
 
     return filter_
@@ -206,9 +205,9 @@ def _bounded(run: Callable[..., Any], limit: int) -> Callable[..., Any]:
 def _replace(limit: int, value: Any, old: Any, new: Any) -> str:
     text, old, new = _written(value), _written(old), _written(new)
     if not old:
-        raise BadRow("The filter 'replace' must be told what to replace.")
+        raise RowError("The filter 'replace' must be told what to replace.")
     if len(text) + text.count(old) * (len(new) - len(old)) > limit:
-        raise BadRow(f"The filter 'replace' makes more than {limit:,} characters of a value.")
+        raise RowError(f"The filter 'replace' makes more than {limit:,} characters of a value.")
     return text.replace(old, new)
 
 
@@ -216,14 +215,14 @@ def _join(limit: int, value: Any, separator: Any = ", ") -> str:
     parts = [_written(part) for part in value] if isinstance(value, list) else [_written(value)]
     between = _written(separator)
     if sum(map(len, parts)) + len(between) * len(parts) > limit:
-        raise BadRow(f"The filter 'join' makes more than {limit:,} characters of a value.")
+        raise RowError(f"The filter 'join' makes more than {limit:,} characters of a value.")
     return between.join(parts)
 
 
 def _truncate(_limit: int, value: Any, length: Any = 255, end: Any = "…") -> str:
     text = _written(value)
     if type(length) is not int or length < 0:
-        raise BadRow("The filter 'truncate' takes a number of characters.")
+        raise RowError("The filter 'truncate' takes a number of characters.")
     return text if len(text) <= length else text[:length] + _written(end)
 
 

@@ -91,8 +91,11 @@ class Example(models.Model):
     key = models.TextField(blank=True)  # the row's own id, where it had one
     messages = models.TextField()  # JSON: OpenAI's chat messages, up to the question
     prompt = models.TextField()  # the last user message: what people read and search
-    reference = models.TextField(blank=True)  # the expected answer
-    rejected = models.TextField(blank=True)  # the answer that a preference row came with as the worse one
+    reference = models.TextField(blank=True)  # the expected answer, as people read it
+    rejected = models.TextField(blank=True)  # the answer that a preference row came with as the worse one, likewise
+    reference_messages = models.TextField(blank=True, db_default="")  # JSON, where the text does not say all of it
+    rejected_messages = models.TextField(blank=True, db_default="")
+    request = models.TextField(blank=True, db_default="")  # JSON: what a request has beside messages, such as tools
     data = models.TextField(blank=True)  # JSON: the row as it came, what templates and exports may use
     fingerprint = models.UUIDField()  # of the messages without case and spacing: equal for exact duplicates
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
