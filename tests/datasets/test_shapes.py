@@ -37,6 +37,13 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "Capital of France?", "completion": "Paris"},
         {"prompt": [SYSTEM, USER], "completion": [PARIS]},
     ],
+    "kto": [
+        {"prompt": "Capital of France?", "completion": "Paris", "label": True},
+        {"prompt": [SYSTEM, USER], "completion": [LYON], "label": False},
+        {"prompt": "Capital of France?", "completion": "Paris", "label": "True"},
+        {"messages": [USER, PARIS], "label": True},
+        {"messages": [USER, LYON], "kto_tag": False},
+    ],
     "preference": [
         {"prompt": "Capital of France?", "chosen": "Paris", "rejected": "Lyon"},
         {"prompt": [USER], "chosen": [PARIS], "rejected": [LYON]},
@@ -58,7 +65,8 @@ def test_it_works(shape: str, values: dict[str, Any]) -> None:
     assert found.conversation.question == "Capital of France?"
     assert found.messages[-1] == USER
     assert found.reference in ("", "Paris")
-    assert found.rejected == ("Lyon" if shape == "preference" else "")
+    is_bad = values.get("label", values.get("kto_tag")) is False
+    assert found.rejected == ("Lyon" if shape == "preference" or is_bad else "")
     assert json.loads(found.data) == values
 
 
@@ -109,6 +117,17 @@ def test_ids_and_tags_come_along() -> None:
     assert len(made({"id": "x" * 900, **ROWS["alpaca"][0]}, "alpaca").conversation.key) == 500
 
 
+def test_a_thumb_says_whether_an_answer_is_learned() -> None:
+    """One that is down is no reference: what was marked as bad must not be taught."""
+    up, down = ({"prompt": "Capital of France?", "completion": "Lyon", "label": label} for label in (True, False))
+    assert (made(up, "kto").reference, made(up, "kto").rejected) == ("Lyon", "")
+    assert (made(down, "kto").reference, made(down, "kto").rejected) == ("", "Lyon")
+
+
+def test_numbers_beside_messages_are_no_thumbs() -> None:
+    assert detect([{"messages": [USER, PARIS], "label": 1}] * 2) == "chat"
+
+
 def test_anything_else_is_plain_columns() -> None:
     assert detect([{"question": "?", "answer": "!"}]) == "columns"
     assert detect([{"messages": "no list"}]) == "columns"
@@ -136,6 +155,9 @@ def test_anything_else_is_plain_columns() -> None:
         ("alpaca", {"instruction": 7, "output": "x"}, "'instruction' must be text."),
         ("completion", {"prompt": "Hi", "completion": 7}, "'completion' must be a list of messages."),
         ("completion", {"prompt": "Hi", "completion": None}, "'completion' must be a list of messages."),
+        ("kto", {"prompt": "Hi", "completion": "Ho", "label": "good"}, "true for a thumb up, or false"),
+        ("kto", {"prompt": "Hi", "completion": "Ho", "label": None}, "true for a thumb up, or false"),
+        ("kto", {"messages": [USER], "label": True}, "'messages' must be the assistant's."),
         ("preference", {"prompt": "Hi", "chosen": [USER], "rejected": "x"}, "'chosen' must be the assistant's."),
         ("preference", {"chosen": [USER, PARIS], "rejected": [USER, PARIS]}, "asks anything"),
         ("preference", {"chosen": [PARIS], "rejected": [LYON]}, "asks anything"),

@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 
-from apps.conversations.codecs import alpaca, openai_batch, openai_chat, preference, prompt_completion, sharegpt
+from apps.conversations.codecs import (
+    alpaca,
+    openai_batch,
+    openai_chat,
+    preference,
+    prompt_completion,
+    sharegpt,
+    unpaired,
+)
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
 
 __all__ = ["CODECS", "CannotHold", "Codec", "Values", "detect"]
 
 CODECS = {
     module.CODEC.name: module.CODEC
-    for module in (openai_batch, preference, openai_chat, sharegpt, alpaca, prompt_completion)
+    for module in (openai_batch, preference, unpaired, openai_chat, sharegpt, alpaca, prompt_completion)
 }
 """By name. A row may look like several: what says more about the answers comes first."""
 

@@ -1,0 +1,64 @@
+"""Thumbs up and down: a prompt, one answer, and whether it is a good one, as TRL and LLaMA-Factory write them:
+https://huggingface.co/docs/trl/dataset_formats#unpaired-preference,
+https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apps.conversations.codecs.codec import Codec, Values
+from apps.conversations.codecs.fields import BESIDE, asked, beside, prompt
+from apps.conversations.conversation import Conversation
+from apps.conversations.errors import RowError
+from apps.conversations.messages import read_answer
+
+LABELS = ("label", "kto_tag")
+TEXTS: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
+"""As files without a type for it write a label: 1 and 0, or text."""
+
+
+def _read(values: Values, unused: set[str]) -> Conversation:
+    good = label_of(values)
+    if isinstance(values.get("messages"), list):
+        turns = read_answer(values["messages"], "messages", unused)
+        messages, answer = turns[:-1], turns[-1:]
+    else:
+        messages, answer = prompt(values, unused), read_answer(values.get("completion"), "completion", unused)
+    chosen, rejected = (answer, ()) if good else ((), answer)
+    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values)))
+
+
+def label_of(values: Values) -> bool:
+    """True for a thumb up. Raises `RowError`."""
+    found = next((values[name] for name in LABELS if values.get(name) is not None), None)
+    good = _label(found)
+    if good is None:
+        raise RowError("Its 'label' must be true for a thumb up, or false for a thumb down.", "invalid_label")
+    return good
+
+
+def _label(value: Any) -> bool | None:
+    return TEXTS.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
+
+
+def _fits(row: Values) -> bool:
+    """A column of numbers beside messages may say anything: there, only true and false are thumbs."""
+    if isinstance(row.get("messages"), list):
+        return any(isinstance(row.get(name), bool) for name in LABELS)
+    return "completion" in row and any(_label(row.get(name)) is not None for name in LABELS)
+
+
+CODEC = Codec(
+    name="kto",
+    title="Thumbs up and down",
+    columns={
+        "prompt": "question",
+        "completion": "chosen or rejected answer",
+        "messages": "messages",
+        **dict.fromkeys(LABELS, "thumb up or down"),
+        "system": "system message",
+        **BESIDE,
+    },
+    fits=_fits,
+    read=_read,
+)
