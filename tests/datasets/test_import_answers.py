@@ -9,6 +9,7 @@ from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import services
+from apps.datasets.imports import batch_output
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Example, Import, Run
 from apps.events.models import Event
@@ -84,6 +85,142 @@ def test_csv_does_too(matrix: Run, keeper: Keeper) -> None:
 def test_several_answers_to_an_example_are_samples(matrix: Run, keeper: Keeper) -> None:
     run(matrix, keeper, jsonl({"number": 1, "answer": text} for text in "abc"))
     assert [(sample, text) for _, sample, text, _ in answers(matrix)] == [(0, "a"), (1, "b"), (2, "c")]
+
+
+def keyed(matrix: Run, keys: dict[int, str]) -> None:
+    for number, key in keys.items():
+        Example.objects.filter(dataset=matrix.dataset, number=number).update(key=key)
+
+
+def test_the_id_of_a_row_comes_before_the_number_of_an_example(matrix: Run, keeper: Keeper) -> None:
+    keyed(matrix, {1: "3", 2: "1", 3: "2"})
+    rows = [
+        {"custom_id": "1", "answer": "Lima"},
+        {"custom_id": 2, "answer": "Accra"},
+        {"custom_id": "3", "answer": "P"},
+    ]
+    job = run(matrix, keeper, jsonl(rows))
+    assert answers(matrix) == [(1, 0, "P", ""), (2, 0, "Lima", ""), (3, 0, "Accra", "")]
+    assert job.message == (
+        "3 rows imported. 3 of the custom_ids may be numbers, too; they were taken as the ids of rows."
+    )
+    run(matrix, keeper, jsonl({"number": number, "answer": str(number)} for number in (1, "2", 3)))
+    assert [text for _, _, text, _ in answers(matrix, 2)] == ["1", "2", "3"]
+
+
+def test_an_id_that_no_row_has_is_a_number_only_where_numbers_are_no_ids(matrix: Run, keeper: Keeper) -> None:
+    keyed(matrix, {1: "0", 2: "1", 3: "peru"})
+    rows = jsonl({"custom_id": str(number), "answer": "x"} for number in (1, 2, 3))
+    job = run(matrix, keeper, rows, skip_bad=True)
+    assert job.errors == [
+        {
+            "line": 2,
+            "message": "No example of this run has the id '2', but number 2 has the id '1': say 'number' for it.",
+        }
+    ]
+    assert [number for number, *_ in answers(matrix)] == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["custom_id", "number"])
+@pytest.mark.parametrize(
+    "text", ["003", "+3", "3.0", " 3", "\N{SUPERSCRIPT THREE}", "\N{ARABIC-INDIC DIGIT THREE}", "0", "-3"]
+)
+def test_only_a_plain_number_is_one(matrix: Run, keeper: Keeper, name: str, text: str) -> None:
+    job = run(matrix, keeper, jsonl([{name: text, "answer": "a"}]))
+    assert (job.status, job.errors) == ("failed", [{"line": 1, "message": f"No example of this run is {text!r}."}])
+
+
+def test_what_fits_several_examples_is_a_bad_row(project: Project, keeper: Keeper) -> None:
+    matrix = make_run(make_version(project, ["Again?", "Once?", *["Again?"] * 6]), {})
+    keyed(matrix, {2: "twin", 4: "twin"})
+    rows = [
+        {"prompt": "Again?", "answer": "a"}, {"custom_id": "twin", "answer": "b"}, {"prompt": "Once?", "answer": "c"},
+    ]  # fmt: skip
+    job = run(matrix, keeper, jsonl(rows), skip_bad=True)
+    assert [error["message"] for error in job.errors] == [
+        "Prompt 'Again?' fits 7 examples of this run, the numbers 1, 3, 4, 5, 6 …: say which with 'number'.",
+        "Id 'twin' fits 2 examples of this run, the numbers 2, 4: say which with 'number'.",
+    ]
+    assert (job.rows, job.skipped, answers(matrix, 0)) == (1, 2, [(2, 0, "c", "")])
+
+
+def test_examples_outside_of_the_run_are_no_matches(project: Project, keeper: Keeper) -> None:
+    matrix = make_run(make_version(project, ["Again?", "Again?", "Other?"]), {})
+    keyed(matrix, {1: "twin", 2: "twin", 3: "alone"})
+    matrix.items.exclude(number=1).delete()
+    rows = jsonl([{"prompt": "Again?", "answer": "a"}, {"custom_id": "twin", "answer": "b"}])
+    assert run(matrix, keeper, rows).status == "completed"
+    assert answers(matrix, 0) == [(1, 0, "a", ""), (1, 1, "b", "")]
+    assert run(matrix, keeper, jsonl([{"custom_id": "alone", "answer": "a"}])).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("choice", "stored"),
+    [
+        ({"message": {"content": "4", "reasoning": "2 and 2"}, "finish_reason": "stop"}, ("4", "", "stop")),
+        ({"message": {"content": "fo"}, "finish_reason": "length"}, ("fo", "", "length")),
+        (
+            {"message": {"content": None, "reasoning": "2 and"}, "finish_reason": "length"},
+            ("", batch_output.STILL_THINKING, "length"),
+        ),
+        (
+            {"message": {"content": "", "reasoning_content": "2 and"}, "finish_reason": "stop"},
+            ("", batch_output.THOUGHT_ONLY, "stop"),
+        ),
+        (
+            {"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"},
+            ("", "The model refused: I cannot.", "stop"),
+        ),
+        (
+            {"message": {"content": None}, "finish_reason": "content_filter"},
+            ("", batch_output.FILTERED, "content_filter"),
+        ),
+        (
+            {
+                "message": {"content": None, "tool_calls": [{"id": "c"}], "reasoning": "x"},
+                "finish_reason": "tool_calls",
+            },
+            ('[{"id": "c"}]', "", "tool_calls"),
+        ),
+        ({"text": "4", "finish_reason": "stop"}, ("4", "", "stop")),
+    ],
+)
+def test_thinking_is_no_answer(matrix: Run, keeper: Keeper, choice: dict[str, Any], stored: tuple[str, ...]) -> None:
+    row = {"custom_id": "1", "response": {"status_code": 200, "body": {"choices": [choice]}}, "error": None}
+    assert run(matrix, keeper, jsonl([row])).status == "completed"
+    answer = matrix.columns.get(position=1).answers.get()
+    assert (answer.text, answer.error, answer.finish_reason) == stored
+
+
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [
+        (
+            {
+                "output": [
+                    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "2 and 2"}]},
+                    {"type": "message", "content": [{"type": "output_text", "text": "4"}]},
+                ]
+            },
+            ("4", "", ""),
+        ),
+        (
+            {
+                "output": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "2 and"}]}],
+                "incomplete_details": {"reason": "max_output_tokens"},
+            },
+            ("", batch_output.STILL_THINKING, "length"),
+        ),
+        (
+            {"output": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
+            ('[{"type": "function_call", "name": "f", "arguments": "{}"}]', "", ""),
+        ),
+        ({"data": [{"embedding": [1, 2]}]}, ("[2 numbers]", "", "")),
+    ],
+)  # fmt: skip
+def test_responses_too(body: dict[str, Any], stored: tuple[str, ...]) -> None:
+    (found,) = batch_output.outcomes({"response": {"status_code": 200, "body": body}})
+    assert (found.text, found.error, found.finish_reason) == stored
 
 
 def test_a_row_for_nobody_stops_all(matrix: Run, keeper: Keeper) -> None:

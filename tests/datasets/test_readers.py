@@ -176,7 +176,48 @@ def test_it_rejects_a_file(content: str | bytes, says: str) -> None:
 
 
 def test_a_quote_that_is_never_closed_is_a_flaw() -> None:
-    assert flaw(csv('a,b\n"never closed,2\nx\n')) == Flaw(2, "This row is not valid CSV: unexpected end of data.")
+    said = "This row is not valid CSV: unexpected end of data. It goes on to line 3."
+    assert flaw(csv('a,b\n"never closed,2\nx\n')) == Flaw(2, said)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n", "\r\r\n"])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_lines_end_as_the_first_does(end: str, last: str) -> None:
+    content = end.join(["q,a", '"one, two",1', f'"three{end}four",2', "", "five,6"]) + (end if last else "")
+    rows = csv(content)
+    assert values(rows) == [{"q": "one, two", "a": "1"}, {"q": f"three{end}four", "a": "2"}, {"q": "five", "a": "6"}]
+    assert [row.line for row in rows] == [2, 3, 6]
+
+
+def test_a_header_that_ends_with_a_carriage_return() -> None:
+    assert values(csv(b"prompt,completion\rIs tea hot?,Yes\r")) == [{"prompt": "Is tea hot?", "completion": "Yes"}]
+    assert values(csv("q,a\rone,1\ntwo,2\r\nthree,3")) == [
+        {"q": n, "a": str(i)} for i, n in enumerate(("one", "two", "three"), 1)
+    ]
+
+
+def test_a_carriage_return_within_a_line_is_a_flaw() -> None:
+    rows = csv("q,a\none\rmore,1\ntwo,2\n")
+    assert isinstance(rows[0], Flaw)
+    assert "new-line character" in rows[0].message
+    assert values(rows[1:]) == [{"q": "two", "a": "2"}]
+
+
+def test_long_files_of_carriage_returns_come_line_by_line() -> None:
+    content = "q,a\r" + "".join(f"{'x' * 500},{number}\r" for number in range(5_000))
+    assert [row["a"] for row in values(csv(content))] == [str(number) for number in range(5_000)]
+    with pytest.raises(DomainError, match="Line 2: the row has more than 1,000 bytes"):
+        csv("q,a\r" + "x" * 3_000 + ",1\r")
+
+
+def test_a_header_may_hold_line_feeds() -> None:
+    assert values(csv('"the\nquestion";"the; answer"\none;1\n')) == [{"the\nquestion": "one", "the; answer": "1"}]
+
+
+@pytest.mark.parametrize("content", ['"a"b,c\n1,2\n', '"a\rb'])
+def test_a_header_that_is_no_csv_is_refused(content: str) -> None:
+    with pytest.raises(DomainError, match="The header cannot be read"):
+        csv(content)
 
 
 @pytest.mark.parametrize(

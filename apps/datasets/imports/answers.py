@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Max
 
-from apps.batches.texts import answer_text
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
+from apps.datasets.imports.batch_output import Outcome, is_batch_output, outcomes
 from apps.datasets.imports.flaws import MAX_ERRORS, Flaws
 from apps.datasets.imports.readers import Flaw, Row
 from apps.datasets.imports.sources import Source, find_file, opened
@@ -27,54 +27,89 @@ CHUNK_ROWS = 500
 REFRESH_ITEMS = 5_000
 MAX_SAMPLES = 64  # answers to one example
 LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
-MAX_COUNT = 2**31 - 1
 
-_TABLE = """
+_TABLES = """
 CREATE TEMPORARY TABLE answers_in (
-    line integer, choice integer, number bigint, key text, prompt text, text text, error text, finish_reason text,
-    input_tokens integer, output_tokens integer
-)
+    row integer, choice integer, line integer, number bigint, key text, prompt text, text text, error text,
+    finish_reason text, input_tokens integer, output_tokens integer
+);
+CREATE TEMPORARY TABLE answers_found (row integer, example_id bigint, number bigint)
 """
-_MATCH = """
+# A row's own id comes before an example's number, which "1" may be too; and it is no number where that example has an
+# id that is one. What fits several examples is found several times.
+_FIND = (
+    """
+INSERT INTO answers_found SELECT t.row, e.id, e.number FROM answers_in t
+    JOIN datasets_example e ON e.dataset_id = %(dataset)s AND e.key = t.key AND e.key <> ''
+    JOIN datasets_item i ON i.run_id = %(run)s AND i.example_id = e.id
+WHERE t.choice = 0
+""",
+    "ANALYZE answers_found",
+    """
+INSERT INTO answers_found SELECT t.row, e.id, e.number FROM answers_in t
+    JOIN datasets_item i ON i.run_id = %(run)s AND i.number = t.number
+    JOIN datasets_example e ON e.id = i.example_id
+    LEFT JOIN answers_found f ON f.row = t.row
+WHERE t.choice = 0 AND f.row IS NULL AND (t.key IS NULL OR e.key !~ '^[0-9]+$')
+""",
+    """
+INSERT INTO answers_found SELECT t.row, e.id, e.number FROM answers_in t
+    JOIN datasets_example e ON e.dataset_id = %(dataset)s AND e.prompt = t.prompt
+    JOIN datasets_item i ON i.run_id = %(run)s AND i.example_id = e.id
+WHERE t.choice = 0
+""",
+    "ANALYZE answers_found",
+    """
+CREATE TEMPORARY TABLE answers_places AS
+SELECT row, min(example_id) AS example_id, count(*) AS examples, (array_agg(number ORDER BY number))[1:5] AS numbers
+FROM answers_found GROUP BY row
+""",
+    """
 CREATE TEMPORARY TABLE answers_matched AS
-SELECT example_id, line, choice, row_number() OVER (PARTITION BY example_id ORDER BY line, choice) - 1 AS sample
-FROM (
-    SELECT i.example_id, t.line, t.choice FROM answers_in t
-        JOIN datasets_item i ON i.run_id = %(run)s AND i.number = t.number
-    UNION ALL
-    SELECT i.example_id, t.line, t.choice FROM answers_in t
-        JOIN datasets_example e ON e.dataset_id = %(dataset)s AND e.key = t.key AND e.key <> ''
-        JOIN datasets_item i ON i.run_id = %(run)s AND i.example_id = e.id
-    UNION ALL
-    SELECT i.example_id, t.line, t.choice FROM answers_in t
-        JOIN datasets_example e ON e.dataset_id = %(dataset)s AND e.prompt = t.prompt
-        JOIN datasets_item i ON i.run_id = %(run)s AND i.example_id = e.id
-) m
-"""
+SELECT p.example_id, t.row, t.choice, row_number() OVER (PARTITION BY p.example_id ORDER BY t.row, t.choice) - 1
+    AS sample
+FROM answers_in t JOIN answers_places p USING (row) WHERE p.examples = 1
+""",
+)
 _UNMATCHED = """
-SELECT t.line, coalesce(t.number::text, t.key, left(t.prompt, 80)), count(*) OVER () FROM answers_in t
-WHERE t.choice = 0 AND NOT EXISTS (SELECT FROM answers_matched m WHERE m.line = t.line) ORDER BY t.line LIMIT %(limit)s
+SELECT t.line, t.number, t.key, left(t.prompt, 80), p.examples, p.numbers, left(e.key, 80), count(*) OVER ()
+FROM answers_in t
+    LEFT JOIN answers_places p USING (row)
+    LEFT JOIN datasets_item i ON p.row IS NULL AND i.run_id = %(run)s AND i.number = t.number
+    LEFT JOIN datasets_example e ON e.id = i.example_id
+WHERE t.choice = 0 AND p.examples IS DISTINCT FROM 1 ORDER BY t.row LIMIT %(limit)s
+"""
+_IDS_LIKE_NUMBERS = """
+SELECT count(*) FROM answers_in t JOIN answers_places p USING (row) JOIN answers_found f USING (row)
+WHERE t.choice = 0 AND p.examples = 1 AND t.key IS NOT NULL AND t.number IS NOT NULL AND f.number <> t.number
 """
 _MOVE = """
 INSERT INTO datasets_answer (column_id, example_id, sample, text, error, finish_reason, input_tokens, output_tokens,
     latency_ms)
 SELECT %(column)s, m.example_id, m.sample, t.text, t.error, t.finish_reason, t.input_tokens, t.output_tokens, 0
-FROM answers_matched m JOIN answers_in t ON t.line = m.line AND t.choice = m.choice
+FROM answers_matched m JOIN answers_in t ON t.row = m.row AND t.choice = m.choice
 """
+_DROP = (
+    "DROP TABLE IF EXISTS pg_temp.answers_in, pg_temp.answers_found, pg_temp.answers_places, pg_temp.answers_matched"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """One answer; of `number`, `key` and `prompt` one says to what."""
+class _Target:
+    """Which example is answered. A row's own id that is decimal may be an example's number, so both are set."""
 
-    number: int | None
-    key: str | None
-    prompt: str | None
-    text: str = ""
-    error: str = ""
-    finish_reason: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
+    number: int | None = None
+    key: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a row of the file holds."""
+
+    line: int
+    target: _Target
+    outcomes: list[Outcome]
 
 
 def import_answers(work: Work[Import]) -> None:
@@ -87,8 +122,8 @@ def import_answers(work: Work[Import]) -> None:
     with _tables(), opened(find_file(job.project, job.file_id)) as source:
         answers = _answers(source, flaws, work)
         while chunk := list(islice(answers, CHUNK_ROWS)):
-            _copy(chunk)
-            rows += len({line for line, _, _ in chunk})
+            _copy(chunk, rows)
+            rows += len(chunk)
         rows -= _match(run, flaws)
         flaws.settle(rows)
         _finish(work, run, rows, flaws, source.size)
@@ -98,7 +133,7 @@ def import_answers(work: Work[Import]) -> None:
 def _tables() -> Iterator[None]:
     _drop()
     with connection.cursor() as cursor:
-        cursor.execute(_TABLE)
+        cursor.execute(_TABLES)
     try:
         yield
     finally:
@@ -108,11 +143,10 @@ def _tables() -> Iterator[None]:
 
 def _drop() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS pg_temp.answers_in, pg_temp.answers_matched")
+        cursor.execute(_DROP)
 
 
-def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[tuple[int, int, _Answer]]:
-    """Line, place among the line's answers, answer."""
+def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[_Answers]:
     for count, row in enumerate(source.rows(), start=1):
         if count % LOOK_EVERY == 0:
             work.report(min(source.done, source.size), source.size)
@@ -121,87 +155,80 @@ def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[tuple
         if flaws.full:
             return
         try:
-            for choice, answer in enumerate(_read(row)):
-                yield row.line, choice, answer
+            yield _read(row)
         except RowError as error:
             flaws.add(row.line, str(error))
 
 
-def _read(row: Row | Flaw) -> list[_Answer]:
+def _read(row: Row | Flaw) -> _Answers:
     if isinstance(row, Flaw):
         raise RowError(row.message)
     target = _target(row.values)
-    if "response" in row.values or isinstance(row.values.get("error"), dict):
-        return _from_batch_output(row.values, target)
+    if is_batch_output(row.values):
+        return _Answers(row.line, target, outcomes(row.values))
     text = row.values.get("answer", row.values.get("completion"))
     if not isinstance(text, str):
         raise RowError("The row has no 'answer' that is text.")
-    return [_Answer(*target, text=text)]
+    return _Answers(row.line, target, [Outcome(text)])
 
 
-def _target(values: Mapping[str, Any]) -> tuple[int | None, str | None, str | None]:
-    """Which example is answered: by its number, by the row's own id, or by its prompt."""
+def _target(values: Mapping[str, Any]) -> _Target:
+    """By the row's own id, else by the example's number, else by its prompt. "003" is no number."""
     for name in ("custom_id", "number"):
         value = values.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
             text = str(value)
-            decimal = text.isascii() and text.isdecimal() and len(text) < 11
-            return (int(text), None, None) if decimal else (None, text, None)
+            number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else None
+            if number is None or str(number) != text:
+                return _Target(key=text)
+            return _Target(number, text if name == "custom_id" else None)
     if isinstance(prompt := values.get("prompt"), str):
-        return None, None, prompt
+        return _Target(prompt=prompt)
     raise RowError("Say which example is answered: with 'custom_id', 'number' or 'prompt'.")
 
 
-def _from_batch_output(values: Mapping[str, Any], target: tuple[int | None, str | None, str | None]) -> list[_Answer]:
-    response = values.get("response")
-    body = response.get("body") if isinstance(response, dict) else None
-    if not isinstance(response, dict) or not isinstance(body, dict) or response.get("status_code", 200) != 200:
-        error = values.get("error")
-        said = answer_text(body) or (error.get("message") if isinstance(error, dict) else "")
-        return [_Answer(*target, error=str(said or "The request failed."))]
-    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    tokens = [_count(usage.get(a, usage.get(b))) for a, b in _TOKENS]  # type: ignore[union-attr]
-    choices = body.get("choices")
-    parts = [{"choices": [choice]} for choice in choices] if isinstance(choices, list) and choices else [body]
-    return [_Answer(*target, answer_text(part), "", _finish_reason(part), *tokens) for part in parts]
-
-
-_TOKENS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else 0
-
-
-def _finish_reason(part: Mapping[str, Any]) -> str:
-    choice = part["choices"][0] if "choices" in part else part
-    return str(choice.get("finish_reason") or "")[:30] if isinstance(choice, dict) else ""
-
-
-def _copy(chunk: list[tuple[int, int, _Answer]]) -> None:
+def _copy(chunk: list[_Answers], first: int) -> None:
     with connection.cursor() as cursor, cursor.copy("COPY answers_in FROM STDIN") as copy:
-        for line, choice, a in chunk:
-            copy.write_row((
-                line, choice, a.number, a.key, a.prompt, a.text, a.error, a.finish_reason, a.input_tokens,
-                a.output_tokens,
-            ))  # fmt: skip
+        for row, found in enumerate(chunk, start=first):
+            for choice, made in enumerate(found.outcomes):
+                to = found.target
+                copy.write_row((
+                    row, choice, found.line, to.number, to.key, to.prompt, made.text, made.error, made.finish_reason,
+                    made.input_tokens, made.output_tokens,
+                ))  # fmt: skip
 
 
 def _match(run: Run, flaws: Flaws) -> int:
-    """Find the examples. Returns how many rows answer none of the run's, each of which is a flaw."""
+    """Find the examples. Returns how many rows answer none of the run's or several, each of which is a flaw."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE answers_in")
-        cursor.execute(_MATCH, {"run": run.pk, "dataset": run.dataset_id})
+        for statement in _FIND:
+            cursor.execute(statement, {"run": run.pk, "dataset": run.dataset_id})
         cursor.execute("SELECT max(sample) FROM answers_matched")
         if (cursor.fetchone()[0] or 0) >= MAX_SAMPLES:
             raise DomainError(f"The file holds more than {MAX_SAMPLES} answers to one example.", param="file")
-        cursor.execute(_UNMATCHED, {"limit": MAX_ERRORS})
+        cursor.execute(_UNMATCHED, {"run": run.pk, "limit": MAX_ERRORS})
         unmatched = cursor.fetchall()
-    for line, what, _ in unmatched:
-        flaws.add(line, f"No example of this run is {what!r}.")
-    total = int(unmatched[0][2]) if unmatched else 0
+    for line, *what, _ in unmatched:
+        flaws.add(line, _why_unmatched(*what))
+    total = int(unmatched[0][-1]) if unmatched else 0
     flaws.count += total - len(unmatched)
     return total
+
+
+def _why_unmatched(
+    number: int | None, key: str | None, prompt: str | None, examples: int | None, numbers: list[int] | None, other: str
+) -> str:
+    """`other` is the id of the example whose number it may have been."""
+    if examples:
+        what = f"Prompt {prompt!r}" if key is None else f"Id {key!r}"
+        named = ", ".join(map(str, numbers or [])) + (" …" if examples > len(numbers or []) else "")
+        return f"{what} fits {examples:,} examples of this run, the numbers {named}: say which with 'number'."
+    if other and key is not None:
+        return (
+            f"No example of this run has the id {key!r}, but number {number} has the id {other!r}: say 'number' for it."
+        )
+    return f"No example of this run is {key if key is not None else prompt if number is None else str(number)!r}."
 
 
 def _finish(work: Work[Import], run: Run, rows: int, flaws: Flaws, size: int) -> None:
@@ -217,7 +244,16 @@ def _finish(work: Work[Import], run: Run, rows: int, flaws: Flaws, size: int) ->
         while ids := [pk for (pk,) in cursor.fetchmany(REFRESH_ITEMS)]:
             items.refresh_answers(run.pk, ids)
         items.refresh_columns([column.pk])
+        cursor.execute(_IDS_LIKE_NUMBERS)
+        sentence = f"{flaws.sentence(rows)}{_as_ids(cursor.fetchone()[0])}"
         values = {"rows": rows, "done": size, "total": size, **flaws.facts()}
-        if not job.end(Import.Status.COMPLETED, flaws.sentence(rows), **values):
+        if not job.end(Import.Status.COMPLETED, sentence, **values):
             raise Stopped
         work.fence()
+
+
+def _as_ids(count: int) -> str:
+    """Said because such a file may have meant numbers: those of a run's own batches are."""
+    if not count:
+        return ""
+    return f" {count:,} of the custom_ids may be numbers, too; they were taken as the ids of rows."

@@ -7,8 +7,9 @@ nothing further to read (another encoding, a quote that never ends) raises a `Do
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO, Any, NoReturn
@@ -93,7 +94,7 @@ def read_jsonl(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
 def read_csv(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
     """Rows under a header. The delimiter is the one that divides the header most. Raises `DomainError`."""
     lines = _Lines(file, row_bytes)
-    rows = csv.reader(lines, delimiter=_delimiter(lines.peek()), strict=True)
+    rows = csv.reader(lines, delimiter=_delimiter(lines.peek_header()), strict=True)
     header = _header(next(_csv_rows(rows, lines), None))
     for row in _csv_rows(rows, lines):
         if isinstance(row, Flaw):
@@ -191,32 +192,42 @@ class _Lines:
     """The lines of a CSV file as text, of which `csv` takes several for a row with quoted line feeds."""
 
     def __init__(self, file: IO[bytes], row_bytes: int) -> None:
-        self._file, self._limit = file, row_bytes
-        self._first: str | None = None
+        self._limit = row_bytes
+        self._peeked: list[str] = []
+        self._readline = _line_reader(file, row_bytes)
         self._read = 0  # lines
         self._row_bytes = 0
         self.row_line = 1  # where the row begins that is being read
 
-    def peek(self) -> str:
-        """The first line."""
-        self._first = self._next()
-        self._row_bytes = 0
-        return self._first
+    def peek_header(self) -> str:
+        """The lines of the first row."""
+        header = ""
+        while text := self._next():
+            self._peeked.append(text)
+            header += text
+            if header.count('"') % 2 == 0:
+                break
+        return header
 
     def begin_row(self) -> None:
-        self.row_line, self._row_bytes = self._read + 1 if self._first is None else 1, 0
+        self.row_line, self._row_bytes = self.line + 1, 0
+
+    @property
+    def line(self) -> int:
+        """The latest that was taken."""
+        return self._read - len(self._peeked)
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        text, self._first = (self._next() if self._first is None else self._first), None
+        text = self._peeked.pop(0) if self._peeked else self._next()
         if not text:
             raise StopIteration
         return text
 
     def _next(self) -> str:
-        raw = self._file.readline(self._limit + 2)
+        raw = self._readline(self._limit + 2)
         self._read += bool(raw)
         self._row_bytes += len(raw)
         if self._row_bytes > self._limit + 1:
@@ -229,13 +240,51 @@ class _Lines:
             raise DomainError(message, param="file") from error
 
 
+class _ReturnLines:
+    """The lines of a file in which a bare carriage return ends one, too."""
+
+    def __init__(self, first: bytes, read: Callable[[int], bytes]) -> None:
+        self._buffer, self._read = first, read
+        self._at = 0  # in the buffer
+
+    def readline(self, limit: int) -> bytes:
+        """With its end; what is longer comes in pieces of `limit` bytes."""
+        end = self._end()
+        while end is None and len(self._buffer) - self._at < limit:
+            more = self._read(BLOCK)
+            self._buffer, self._at = self._buffer[self._at :] + more, 0
+            end = self._end() if more else len(self._buffer)
+        begin, self._at = self._at, min(self._at + limit, end or sys.maxsize)
+        return self._buffer[begin : self._at]
+
+    def _end(self) -> int | None:
+        """Where the line ends; None where its end is not read yet, as a line feed that may follow."""
+        found = _LINE_END.search(self._buffer, self._at)
+        return found.end() if found and found.end() < len(self._buffer) else None
+
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_BARE_RETURN = re.compile(rb'[^"\r]*+(?:"[^"]*+"[^"\r]*+)*+\r++(?!\n|\Z)')  # outside of quotes
+
+
+def _line_reader(file: IO[bytes], limit: int) -> Callable[[int], bytes]:
+    """`readline` of a file whose lines end as its first does: with a line feed, or as old Macs', which is kept apart
+    since a carriage return in the midst of a line is otherwise an error of the row."""
+    first = file.readline(limit + 2)
+    if _BARE_RETURN.match(first):
+        return _ReturnLines(first, file.read).readline
+    waiting = [first]
+    return lambda size: waiting.pop() if waiting else file.readline(size)
+
+
 def _csv_rows(rows: Any, lines: _Lines) -> Iterator[tuple[int, list[str]] | Flaw]:
     while True:
         lines.begin_row()
         try:
             fields = next(rows, None)
         except csv.Error as error:
-            yield Flaw(lines.row_line, f"This row is not valid CSV: {error}.")
+            span = f" It goes on to line {lines.line:,}." if lines.line > lines.row_line else ""
+            yield Flaw(lines.row_line, f"This row is not valid CSV: {error}.{span}")
             continue
         if fields is None:
             return
@@ -265,8 +314,11 @@ def _fields(count: int) -> str:
     return f"{count:,} field{'s' * (count != 1)}"
 
 
-def _delimiter(line: str) -> str:
+def _delimiter(header: str) -> str:
     def columns(delimiter: str) -> int:
-        return len(next(csv.reader(io.StringIO(line), delimiter=delimiter), []))
+        try:
+            return len(next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter), []))
+        except csv.Error:
+            return 0  # the header is read again, and says what is wrong
 
     return max(DELIMITERS, key=columns)
