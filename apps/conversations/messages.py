@@ -7,7 +7,7 @@ Most rows are exactly OpenAI's and are read at once; the rest is looked at key b
 from typing import Any
 
 from apps.conversations.conversation import Message, Messages, Role, ToolCall
-from apps.conversations.errors import RowError
+from apps.conversations.errors import RowError, kind
 from apps.conversations.tools import read_calls
 
 ROLES: dict[str, Role] = {
@@ -21,15 +21,22 @@ KNOWN = frozenset((
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
+WRITE_PART = 'write {"type": "text", "text": "…"}, or the text itself.'
+WRITE_ROLE = "write system, user, assistant or tool."
+
+
 def read_messages(value: Any, where: str, unused: set[str]) -> Messages:
     """`where` names the list in sentences, "messages" for example. `unused` gets paths like "messages[].score".
 
     Raises `RowError`.
     """
-    if not isinstance(value, list) or not value:
-        raise RowError(f"{where!r} must be a list of messages.")
+    if not isinstance(value, list):
+        message = f"{where!r} must be a list of messages, and is {kind(value)}: write a list of messages."
+        raise RowError(message, "messages_not_a_list")
+    if not value:
+        raise RowError(f"{where!r} must be a list of messages, and is empty: write at least one.", "empty_messages")
     reader = _Reader(where, unused)
-    return tuple(reader.read(entry) for entry in value)
+    return tuple(reader.read(entry, at) for at, entry in enumerate(value))
 
 
 def read_answer(value: Any, where: str, unused: set[str]) -> Messages:
@@ -38,90 +45,115 @@ def read_answer(value: Any, where: str, unused: set[str]) -> Messages:
         return (Message(role="assistant", content=value),)
     answer = read_messages([value] if isinstance(value, dict) else value, where, unused)
     if answer[-1].role != "assistant":
-        raise RowError(f"The last message in {where!r} must be the assistant's.")
+        message = f"The last message in {where!r} must be the assistant's: end with the answer."
+        raise RowError(message, "answer_not_assistant")
     return answer
 
 
 class _Reader:
     """Of one list: it gives ids to calls that have none, and the answers to them the same."""
 
-    def __init__(self, where: str, unused: set[str]) -> None:
-        self._where, self._unused = where, unused
+    def __init__(self, name: str, unused: set[str]) -> None:
+        self._name, self._unused = name, unused
+        self._where = name
+        """The message that is read, in sentences."""
         self._calls = 0
         self._open: list[ToolCall] = []
         """Calls that no tool's message has answered yet."""
 
-    def read(self, entry: Any) -> Message:
-        if not isinstance(entry, dict) or (role := _role(entry)) is None:
-            raise RowError(f"A message in {self._where!r} must have a 'role': one of {', '.join(ROLES)}.")
+    def read(self, entry: Any, at: int) -> Message:
+        self._where = f"{self._name}[{at}]"
+        role = self._role(entry)
         given = {key: value for key, value in entry.items() if value is not None}
-        self._unused.update(f"{self._where}[].{key}" for key in given.keys() - KNOWN)
+        if unknown := given.keys() - KNOWN:
+            self._unused.update(f"{self._name}[].{key}" for key in unknown)
         calls = self._read_calls(given, role)
         return Message(
             role=role,
             content=self._content(given.get("content")),
             reasoning_content=self._reasoning(given, role),
             tool_calls=calls,
-            tool_call_id=self._answered(given) if role == "tool" else "",
-            name=self._text(given, "name"),
+            tool_call_id=self._answered(given, role),
+            name=self._text(given, "name", "invalid_name"),
             weight=self._weight(given.get("weight"), role),
         )
+
+    def _role(self, entry: Any) -> Role:
+        if not isinstance(entry, dict):
+            message = f"{self._where} is {kind(entry)}: write an object with 'role' and 'content'."
+            raise RowError(message, "message_not_an_object")
+        given = entry.get("role")
+        role = ROLES.get(given) if isinstance(given, str) else None
+        if role is not None:
+            return role
+        if given is None:
+            raise RowError(f"{self._where} has no 'role': {WRITE_ROLE}", "missing_role")
+        raise RowError(f"{self._where} has the role {str(given)[:40]!r}: {WRITE_ROLE}", "unknown_role")
 
     def _content(self, content: Any) -> Any:
         if content is None or isinstance(content, str):
             return content
-        parts = content if isinstance(content, list) else None
-        if parts is None or not all(isinstance(part, dict) for part in parts):
-            raise RowError(f"The content of a message in {self._where!r} must be text or a list of parts.")
-        if not all(isinstance(part.get("text", ""), str | None) for part in parts):
-            raise RowError(f"The text of a part in {self._where!r} must be text.")
-        return [{key: value for key, value in part.items() if value is not None} for part in parts]
+        if not isinstance(content, list):
+            message = f"The 'content' of {self._where} is {kind(content)}: write it as text, or as a list of parts."
+            raise RowError(message, "content_not_text")
+        if not all(isinstance(part, dict) and isinstance(part.get("text", ""), str | None) for part in content):
+            message = f"A part of {self._where} has a wrong shape: {WRITE_PART}"
+            raise RowError(message, "invalid_content_part")
+        return [{key: value for key, value in part.items() if value is not None} for part in content]
 
     def _reasoning(self, given: dict[str, Any], role: Role) -> str:
-        found = [self._text(given, key) for key in THOUGHTS if given.get(key)]
+        found = [self._text(given, key, "invalid_reasoning") for key in THOUGHTS if given.get(key)]
         if found and role != "assistant":
-            raise RowError(f"A message of the {role}'s in {self._where!r} has reasoning: only the assistant's may.")
+            message = f"{self._where} is the {role}'s and has reasoning: only the assistant's may, so remove it."
+            raise RowError(message, "reasoning_not_assistant")
         if len(set(found)) > 1:
-            raise RowError(f"A message in {self._where!r} has two different texts of reasoning.")
+            message = f"{self._where} has two different texts of reasoning: remove one."
+            raise RowError(message, "two_reasonings")
         return found[0] if found else ""
 
     def _read_calls(self, given: dict[str, Any], role: Role) -> tuple[ToolCall, ...]:
         value = given.get("tool_calls") or given.get("function_call")
+        if not value:
+            return ()
         calls = read_calls(value, self._calls + 1)
         if calls and role != "assistant":
-            raise RowError(f"A message of the {role}'s in {self._where!r} calls tools: only the assistant's may.")
+            message = f"{self._where} is the {role}'s and calls tools: only the assistant may, so remove the calls."
+            raise RowError(message, "tool_calls_not_assistant")
         self._calls += len(calls)
         self._open += calls
         return calls
 
-    def _answered(self, given: dict[str, Any]) -> str:
+    def _answered(self, given: dict[str, Any], role: Role) -> str:
         """The id of the call that a tool's message answers: its own, or the first open call's of its name."""
-        if id_ := given.get("tool_call_id"):
+        id_ = given.get("tool_call_id")
+        if role != "tool":
+            if id_ is not None:
+                self._unused.add(f"{self._name}[].tool_call_id")
+            return ""
+        if id_:
             self._open = [call for call in self._open if call.id != str(id_)]
             return str(id_)
         name = given.get("name")
         fitting = [call for call in self._open if name in (None, "", call.function.name)]
         if not fitting:
-            raise RowError(f"A tool's message in {self._where!r} answers no call: give it the call's 'tool_call_id'.")
+            message = f"{self._where} is a tool's and answers no call: write the id of its call as 'tool_call_id'."
+            raise RowError(message, "missing_tool_call_id")
         self._open.remove(fitting[0])
         return fitting[0].id
 
     def _weight(self, weight: Any, role: Role) -> int | None:
-        if weight is None or role != "assistant":
-            if weight is not None:
-                self._unused.add(f"{self._where}[].weight")
+        if weight is None:
+            return None
+        if role != "assistant":
+            self._unused.add(f"{self._name}[].weight")
             return None
         if isinstance(weight, bool) or weight not in (0, 1):
-            raise RowError(f"A 'weight' in {self._where!r} is {str(weight)[:40]!r}: write 0 or 1.")
+            message = f"The 'weight' of {self._where} is {str(weight)[:40]!r}: write 0 or 1."
+            raise RowError(message, "invalid_weight")
         return int(weight)
 
-    def _text(self, given: dict[str, Any], key: str) -> str:
+    def _text(self, given: dict[str, Any], key: str, code: str) -> str:
         value = given.get(key, "")
         if not isinstance(value, str):
-            raise RowError(f"{key!r} of a message in {self._where!r} must be text.")
+            raise RowError(f"The {key!r} of {self._where} is {kind(value)}: write it as text.", code)
         return value
-
-
-def _role(entry: dict[str, Any]) -> Role | None:
-    role = entry.get("role")
-    return ROLES.get(role) if isinstance(role, str) else None

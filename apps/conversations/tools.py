@@ -4,42 +4,56 @@ Understood are OpenAI's own, the older `functions` and `function_call`, and what
 write: arguments as an object, a list as JSON text, tools without the wrapper, calls without ids.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from apps.conversations.conversation import FunctionCall, ToolCall
-from apps.conversations.errors import RowError
+from apps.conversations.errors import RowError, kind
+
+WRITE_TOOLS = 'write a list of {"type": "function", "function": {"name": "…", "parameters": {…}}}.'
+WRITE_CALLS = 'write a list of {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}.'
 
 _encode = msgspec.json.Encoder().encode
 
 
 def read_tools(value: Any) -> tuple[dict[str, Any], ...]:
     """Of a list, or of its JSON text; null, "" and [] are none. Raises `RowError`."""
-    value = _from_text(value, "'tools'")
+    value = _from_text(value, "'tools'", "invalid_tools")
     if value is None or value == []:
         return ()
     if not isinstance(value, list):
-        raise RowError("'tools' must be a list of tools, or its JSON text.")
+        raise RowError(f"'tools' are {kind(value)}: {WRITE_TOOLS}", "invalid_tools")
     return tuple(_tool(tool) for tool in value)
 
 
 def _tool(tool: Any) -> dict[str, Any]:
-    tool = _from_text(tool, "A tool")
+    tool = _from_text(tool, "A tool", "invalid_tools")
     if isinstance(tool, dict) and "function" not in tool and isinstance(tool.get("name"), str):
         tool = {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
     function = tool.get("function") if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise RowError('A tool must be {"type": "function", "function": {"name": "…", "parameters": {…}}}.')
+    if not isinstance(function, dict):
+        raise RowError(f"One of the 'tools' has a wrong shape: {WRITE_TOOLS}", "invalid_tools")
     if tool.get("type", "function") != "function":
-        raise RowError(f"A tool has the type {str(tool['type'])[:40]!r}: only 'function' is known.")
+        message = f"A tool has the type {str(tool['type'])[:40]!r}: only 'function' is known, so remove it."
+        raise RowError(message, "invalid_tools")
+    name = _name(function.get("name"), "The name of a function in 'tools'")
     function = {key: value for key, value in function.items() if value is not None}
     if isinstance(function.get("parameters"), str):
-        function["parameters"] = _from_text(function["parameters"], f"The parameters of {function['name'][:60]!r}")
-    if not isinstance(function.get("parameters", {}), dict):
-        raise RowError(f"The parameters of {function['name'][:60]!r} must be a JSON schema.")
+        what = f"The parameters of {name[:60]!r}"
+        function["parameters"] = _from_text(function["parameters"], what, "invalid_tool_parameters")
+    if not isinstance(function.get("parameters") or {}, dict):
+        message = f"The parameters of {name[:60]!r} are no JSON schema: write an object, or leave them out."
+        raise RowError(message, "invalid_tool_parameters")
     return {"type": "function", "function": function}
+
+
+def _name(name: Any, what: str) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise RowError(f"{what} is {kind(name) if name != '' else 'empty'}: write its name.", "invalid_function_name")
+    return name
 
 
 def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
@@ -47,23 +61,26 @@ def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
 
     Raises `RowError`.
     """
-    value = _from_text(value, "'tool_calls'")
+    value = _from_text(value, "'tool_calls'", "invalid_tool_calls")
     if value is None or value == []:
         return ()
     calls = value if isinstance(value, list) else [value]
-    return tuple(_call(call, first_id + at) for at, call in enumerate(calls))
+    taken = {str(call["id"]) for call in calls if isinstance(call, dict) and call.get("id")}
+    free = (id_ for id_ in map("call_{}".format, count(first_id)) if id_ not in taken)
+    return tuple(_call(call, free) for call in calls)
 
 
-def _call(call: Any, number: int) -> ToolCall:
+def _call(call: Any, free: Iterator[str]) -> ToolCall:
     function = call.get("function", call) if isinstance(call, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str) or not name or not isinstance(function, Mapping):
-        raise RowError('A call of a tool must be {"name": "…", "arguments": {…}}, or OpenAI\'s form of it.')
+    if not isinstance(function, Mapping):
+        raise RowError(f"A call of a tool has a wrong shape: {WRITE_CALLS}", "invalid_tool_calls")
     if call.get("type", "function") not in ("function", None):
-        raise RowError(f"A call of {name[:60]!r} has the type {str(call['type'])[:40]!r}: only 'function' is known.")
-    id_ = call.get("id") or call.get("tool_call_id") or f"call_{number}"
+        message = f"A call of a tool has the type {str(call['type'])[:40]!r}: only 'function' is known."
+        raise RowError(message, "invalid_tool_calls")
+    name = _name(function.get("name"), "The name of a function that is called")
+    id_ = call.get("id") or call.get("tool_call_id") or next(free)
     if not isinstance(id_, str | int):
-        raise RowError(f"The id of a call of {name[:60]!r} must be text.")
+        raise RowError(f"The id of a call of {name[:60]!r} is {kind(id_)}: write it as text.", "invalid_tool_calls")
     given = function.get("arguments", function.get("parameters"))
     return ToolCall(id=str(id_), function=FunctionCall(name=name, arguments=_arguments(given, name)))
 
@@ -79,10 +96,11 @@ def _arguments(value: Any, name: str) -> str:
                 return value
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             pass
-    raise RowError(f"The arguments of {name[:60]!r} must be a JSON object, or its text.")
+    message = f'The arguments of {name[:60]!r} are no JSON object: write them as one, or as its text, "{{…}}".'
+    raise RowError(message, "arguments_not_json")
 
 
-def _from_text(value: Any, what: str) -> Any:
+def _from_text(value: Any, what: str, code: str) -> Any:
     """Files without nested columns write lists and objects as JSON text."""
     if not isinstance(value, str):
         return value
@@ -91,4 +109,5 @@ def _from_text(value: Any, what: str) -> Any:
     try:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise RowError(f"{what} is text, but no JSON.") from error
+        cure = WRITE_CALLS if code == "invalid_tool_calls" else WRITE_TOOLS
+        raise RowError(f"{what} is text, but no JSON: {cure}", code) from error

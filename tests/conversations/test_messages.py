@@ -55,8 +55,23 @@ def test_the_older_function_call_is_a_tool_call() -> None:
     assert made[2] == {"role": "tool", "content": "1", "tool_call_id": "call_1", "name": "f"}
 
 
+def test_a_new_id_is_none_that_another_call_has() -> None:
+    calls = [{"id": "call_2", "function": {"name": "f"}}, {"function": {"name": "g"}}]
+    made, _ = read(USER, {"role": "assistant", "content": None, "tool_calls": calls})
+    assert [call["id"] for call in made[1]["tool_calls"]] == ["call_2", "call_1"]
+
+
+def test_an_error_names_the_message_and_its_kind() -> None:
+    with pytest.raises(RowError) as caught:
+        read(USER, {"role": "human", "content": "x"})
+    assert str(caught.value) == "messages[1] has the role 'human': write system, user, assistant or tool."
+    assert caught.value.code == "unknown_role"
+
+
 def test_keys_that_are_not_used_are_named() -> None:
-    assert read({**USER, "score": 3, "weight": 1})[1] == {"messages[].score", "messages[].weight"}
+    made, unused = read({**USER, "score": 3, "weight": 1, "tool_call_id": "c1"})
+    assert made == [USER]
+    assert unused == {"messages[].score", "messages[].weight", "messages[].tool_call_id"}
 
 
 @pytest.mark.parametrize(
@@ -66,12 +81,12 @@ def test_keys_that_are_not_used_are_named() -> None:
         ({"role": "assistant", "content": "x", "weight": True}, "write 0 or 1"),
         ({"role": "assistant", "content": "x", "reasoning": "a", "thinking": "b"}, "two different texts"),
         ({"role": "user", "content": "x", "reasoning": "a"}, "only the assistant's may"),
-        ({"role": "user", "content": "x", "tool_calls": [{"name": "f"}]}, "only the assistant's may"),
+        ({"role": "user", "content": "x", "tool_calls": [{"name": "f"}]}, "only the assistant may"),
         ({"role": "tool", "content": "41"}, "answers no call"),
         ({"role": "assistant", "content": None, "tool_calls": "not json"}, "no JSON"),
         ({"role": "assistant", "content": None, "tool_calls": [{"name": "f", "arguments": "not json"}]}, "JSON object"),
-        ({"role": "assistant", "content": None, "tool_calls": [7]}, "A call of a tool must be"),
-        ({"role": "user", "content": "x", "name": 7}, "must be text"),
+        ({"role": "assistant", "content": None, "tool_calls": [7]}, "A call of a tool has a wrong shape"),
+        ({"role": "user", "content": "x", "name": 7}, "write it as text"),
     ],
 )
 def test_it_rejects(message: dict[str, Any], says: str) -> None:

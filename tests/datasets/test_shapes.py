@@ -95,6 +95,11 @@ def test_tools_are_kept() -> None:
     assert json.loads(made({"messages": turns[:2]}, "chat").reference) == calls
 
 
+def test_older_functions_are_tools() -> None:
+    found = made({"messages": [USER, PARIS], "functions": [{"name": "capital", "parameters": {}}]}, "chat")
+    assert found.conversation.tools == ({"type": "function", "function": {"name": "capital", "parameters": {}}},)
+
+
 def test_parts_of_a_message_show_their_text() -> None:
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:"}}]
     found = made({"messages": [{"role": "user", "content": parts}]}, "chat")
@@ -137,13 +142,21 @@ def test_anything_else_is_plain_columns() -> None:
 @pytest.mark.parametrize(
     ("shape", "values", "says"),
     [
-        ("chat", {"messages": []}, "'messages' must be a list of messages."),
-        ("chat", {"messages": "Hi"}, "'messages' must be a list of messages."),
-        ("chat", {"messages": [{"role": "pirate", "content": "Arr"}]}, "must have a 'role': one of system"),
-        ("chat", {"messages": [{"role": "user", "content": 7}]}, "must be text or a list of parts"),
-        ("chat", {"messages": [{"role": "user", "content": ["Hi"]}]}, "must be text or a list of parts"),
-        ("chat", {"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "must be text."),
-        ("chat", {"messages": [{"role": ["user"], "content": "Hi"}]}, "must have a 'role'"),
+        ("chat", {"messages": []}, "'messages' must be a list of messages"),
+        ("chat", {"messages": "Hi"}, "'messages' must be a list of messages"),
+        (
+            "chat",
+            {"messages": [{"role": "pirate", "content": "Arr"}]},
+            "messages[0] has the role 'pirate': write system",
+        ),
+        ("chat", {"messages": [{"role": "user", "content": 7}]}, "write it as text, or as a list of parts"),
+        ("chat", {"messages": [{"role": "user", "content": ["Hi"]}]}, "A part of messages[0] has a wrong shape"),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]},
+            "A part of messages[0] has a wrong shape",
+        ),
+        ("chat", {"messages": [{"role": ["user"], "content": "Hi"}]}, "messages[0] has the role"),
         ("chat", {"messages": [SYSTEM, PARIS]}, "No message of a user asks anything."),
         ("chat", {"messages": [{"role": "user", "content": "  "}]}, "No message of a user asks anything."),
         ("chat", {"messages": [PARIS]}, "No message of a user asks anything."),
@@ -153,12 +166,12 @@ def test_anything_else_is_plain_columns() -> None:
         ("sharegpt", {"conversations": ["Hi"]}, "A turn must have 'value'"),
         ("sharegpt", {"conversations": [{"from": ["human"], "value": "Hi"}]}, "'from': one of human"),
         ("alpaca", {"instruction": 7, "output": "x"}, "'instruction' must be text."),
-        ("completion", {"prompt": "Hi", "completion": 7}, "'completion' must be a list of messages."),
-        ("completion", {"prompt": "Hi", "completion": None}, "'completion' must be a list of messages."),
+        ("completion", {"prompt": "Hi", "completion": 7}, "'completion' must be a list of messages"),
+        ("completion", {"prompt": "Hi", "completion": None}, "'completion' must be a list of messages"),
         ("kto", {"prompt": "Hi", "completion": "Ho", "label": "good"}, "true for a thumb up, or false"),
         ("kto", {"prompt": "Hi", "completion": "Ho", "label": None}, "true for a thumb up, or false"),
-        ("kto", {"messages": [USER], "label": True}, "'messages' must be the assistant's."),
-        ("preference", {"prompt": "Hi", "chosen": [USER], "rejected": "x"}, "'chosen' must be the assistant's."),
+        ("kto", {"messages": [USER], "label": True}, "'messages' must be the assistant's"),
+        ("preference", {"prompt": "Hi", "chosen": [USER], "rejected": "x"}, "'chosen' must be the assistant's"),
         ("preference", {"chosen": [USER, PARIS], "rejected": [USER, PARIS]}, "asks anything"),
         ("preference", {"chosen": [PARIS], "rejected": [LYON]}, "asks anything"),
         ("preference", {"chosen": "no prompt", "rejected": "x"}, "must be a list of messages"),

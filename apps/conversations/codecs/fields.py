@@ -10,7 +10,10 @@ from apps.conversations.errors import RowError
 from apps.conversations.messages import read_messages
 from apps.conversations.tools import read_tools
 
-BESIDE = {"tools": "tools", "parallel_tool_calls": "parallel_tool_calls", "chat_template_kwargs": "template arguments"}
+BESIDE = {
+    "tools": "tools", "functions": "tools", "parallel_tool_calls": "parallel_tool_calls",
+    "chat_template_kwargs": "template arguments",
+}  # fmt: skip
 """Keys beside the messages of a row, and what they become."""
 KEYS = ("custom_id", "id", "key", "uuid")
 """Columns that say a row's own id; the first that is there."""
@@ -21,7 +24,7 @@ TAG_LIMIT, TAG_CHARACTERS = 20, 50
 def asked(conversation: Conversation) -> Conversation:
     """The same. Raises `RowError` unless a user asks something in it."""
     if not conversation.question.strip():
-        raise RowError("No message of a user asks anything.")
+        raise RowError("No message of a user asks anything.", "no_question")
     return conversation
 
 
@@ -35,11 +38,13 @@ def of_messages(messages: Messages, values: Values) -> Conversation:
 def beside(values: Values) -> dict[str, Any]:
     """The fields of a conversation that stand beside its messages."""
     found: dict[str, Any] = {}
-    if tools := read_tools(values.get("tools")):
+    name = "functions" if values.get("tools") is None else "tools"
+    if tools := read_tools(values.get(name)):
         found["tools"] = tools
     if (parallel := values.get("parallel_tool_calls")) is not None:
         if not isinstance(parallel, bool):
-            raise RowError("'parallel_tool_calls' must be true or false.")
+            message = "Its 'parallel_tool_calls' is neither true nor false: write one."
+            raise RowError(message, "invalid_parallel_tool_calls")
         found["parallel_tool_calls"] = parallel
     if kwargs := values.get("chat_template_kwargs"):
         found["chat_template_kwargs"] = _object(kwargs, "chat_template_kwargs")
@@ -62,7 +67,7 @@ def text(values: Values, name: str, *, needed: bool = False) -> str:
     if value is None and not needed:
         return ""
     if not isinstance(value, str):
-        raise RowError(f"{name!r} must be text.")
+        raise RowError(f"{name!r} must be text.", f"{name}_not_text")
     return value
 
 
