@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from django.core.files.base import File as Upload
 from django.core.management.base import CommandError
-from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -19,7 +19,8 @@ from apps.core.console import show, terminal
 from apps.datasets.exports import console as exports
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
-from apps.events.console import follow
+from apps.events.console import follow, one_bar
+from apps.events.progress import Snapshot
 from apps.training import services
 from apps.training.deployments import services as deployments
 from apps.training.deployments.progress import COLUMNS
@@ -99,8 +100,11 @@ def chosen(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def wait_for_job(job: TrainingJob) -> None:
-    """Show a bar until it has ended. Raises `CommandError` unless it succeeded; Ctrl-C lets it go on."""
-    follow(services.TOPIC, job.uid, MofNCompleteColumn(), TimeRemainingColumn())
+    """Show what it is trained with and why, and a bar until it has ended.
+
+    Raises `CommandError` unless it succeeded; Ctrl-C lets it go on.
+    """
+    follow(services.TOPIC, job.uid, MofNCompleteColumn(), TimeRemainingColumn(), show=_show_job)
     job.refresh_from_db()
     for error in job.errors or ():
         line = f", line {error['line']}" if error.get("line") else ""
@@ -141,6 +145,14 @@ def parity_table(deployment: Deployment) -> Table:
         answers = [_short(parity[column][number]) for column in models if number < len(parity[column])]
         table.add_row(_short(_question(prompt)), *answers)
     return table
+
+
+def _show_job(bars: Progress, snapshot: Snapshot) -> None:
+    one_bar(bars, snapshot)
+    (task,) = bars.tasks
+    if snapshot["plan"] and not task.fields.get("planned"):
+        bars.console.print(Text(snapshot["plan"]))
+        bars.update(task.id, planned=True)
 
 
 def _question(prompt: dict[str, Any]) -> str:

@@ -90,7 +90,11 @@ class TrainingJob(models.Model):
     method = models.CharField(max_length=4, choices=Method, default=Method.SFT)
     technique = models.CharField(max_length=5, choices=Technique, default=Technique.LORA)
     options: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
-    """What was chosen, whole; see apps.training.options."""
+    """Whole: what was chosen, over what fits the model, and once the files were read, their rows."""
+    chosen: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    """Those of the options that somebody set; see apps.training.options."""
+    plan: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    """Why the options are as they are, once the files were read; see apps.training.presets."""
     hyperparameters: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     """As OpenAI's request gave them, "auto" included."""
     metadata = models.JSONField(null=True, blank=True)

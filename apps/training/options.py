@@ -42,7 +42,7 @@ Checkpointing = Annotated[bool, Meta(description="Compute some things twice to s
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is trained. The presets of `preset` give defaults that fit a model's size."""
+    """How a model is trained. `apps.training.presets` gives what fits a model and its rows."""
 
     epochs: Epochs = 3.0
     max_steps: Steps = 0
@@ -77,18 +77,6 @@ class OptionsRefused(ValueError):
 
 
 FIELDS = {field.name: field.type for field in msgspec.structs.fields(Options)}
-PRESETS: tuple[tuple[float, dict[str, Any]], ...] = (
-    (1e9, {"rank": 16, "alpha": 32.0, "learning_rate": 5e-4, "batch_size": 4, "accumulation": 2, "max_length": 1024}),
-    (4e9, {"rank": 16, "alpha": 32.0, "learning_rate": 2e-4, "batch_size": 4, "accumulation": 2}),
-    (15e9, {"rank": 16, "alpha": 32.0, "learning_rate": 2e-4, "batch_size": 2, "accumulation": 4}),
-    (float("inf"), {"rank": 8, "alpha": 16.0, "learning_rate": 1e-4, "batch_size": 1, "accumulation": 8}),
-)
-"""Parameters up to which a preset is meant, and what it sets."""
-
-
-def preset(parameters: float) -> dict[str, Any]:
-    """What to begin with for a model of so many parameters."""
-    return dict(next(chosen for most, chosen in PRESETS if parameters <= most))
 
 
 def parse(raw: Any) -> Options:

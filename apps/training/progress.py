@@ -37,6 +37,7 @@ def snapshot_of(job: TrainingJob) -> progress.Snapshot:
         "status_label": job.get_status_display(),
         "final": job.status in job.ENDED,
         "message": job.message,
+        "plan": " ".join(filter(None, (job.plan.get("reason"), job.plan.get("warning")))),
         "total": job.steps,
         "completed": job.step,
         "epoch": latest.epoch,

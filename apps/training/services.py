@@ -20,9 +20,10 @@ from apps.datasets.models import Export
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
-from apps.training import options as options_of_training
+from apps.training import presets
 from apps.training.estimates import parameters_of
 from apps.training.models import JobEvent, TrainingJob
+from apps.training.options import OptionsRefused, parse
 
 TOPIC = "training"
 SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -49,7 +50,7 @@ def create_job(  # noqa: PLR0913 - a choice each
     api_key: ApiKey | None = None,
     retry_of: TrainingJob | None = None,
 ) -> TrainingJob:
-    """A job whose files wait to be read. `options` go over the preset of the model's size. Raises `DomainError`."""
+    """A job whose files wait to be read. `options` go over what fits the model and its rows. Raises `DomainError`."""
     check_base(base, project)
     _check_file(training_file, project, "training_file")
     if validation_file:
@@ -76,7 +77,8 @@ def create_job(  # noqa: PLR0913 - a choice each
             suffix=suffix,
             method=method,
             technique=technique,
-            options=whole_options(base, options or {}),
+            options=whole_options(base, options or {}, method=method, technique=technique),
+            chosen=options or {},
             hyperparameters=hyperparameters or {},
             metadata=metadata,
             priority=priority,
@@ -101,14 +103,29 @@ def check_base(base: Model, project: Project) -> None:
         raise DomainError(f"{base.name} computes embeddings: only models that write text are trained.", param="model")
 
 
-def whole_options(base: Model, chosen: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen, over the preset of the model's size. Raises `DomainError`."""
-    raw = options_of_training.preset(parameters_of(base)) | chosen
+def whole_options(
+    base: Model, chosen: dict[str, Any], *, method: str = TrainingJob.Method.SFT, technique: str = "lora"
+) -> dict[str, Any]:
+    """What was chosen, over what fits the model, until its rows are counted. Raises `DomainError`."""
+    raw = presets.usual(parameters_of(base), method, technique) | chosen  # type: ignore[arg-type] # the columns' choices
     try:
-        options_of_training.parse(raw)
-    except options_of_training.OptionsRefused as error:
+        parse(raw)
+    except OptionsRefused as error:
         raise DomainError(str(error), param=next(iter(error.problems), "options") or "options") from error
     return raw
+
+
+def plan_of(job: TrainingJob, base: Model, data: presets.Data) -> presets.Plan:
+    """What the job will be trained with, now that its rows are counted."""
+    multiplier = job.hyperparameters.get("learning_rate_multiplier")
+    return presets.plan(
+        parameters_of(base),
+        data,
+        chosen=job.chosen,
+        method=job.method,  # type: ignore[arg-type] # the column's choices are the type's
+        technique=job.technique,  # type: ignore[arg-type]
+        multiplier=multiplier if isinstance(multiplier, int | float) else 1.0,
+    )
 
 
 def cancel_job(*, job: TrainingJob) -> bool:
@@ -176,7 +193,7 @@ def duplicate_job(
         "validation_file": job.validation_file,
         "method": job.method,
         "technique": job.technique,
-        "options": job.options,
+        "options": job.chosen,
         "suffix": job.suffix,
         "hyperparameters": job.hyperparameters,
         "metadata": job.metadata,

@@ -218,12 +218,20 @@ def test_the_lineage_goes_back_to_the_base(curator: Client, job: TrainingJob) ->
     assert html.index(f"Model {job.model_name}") < html.index("Checkpoint") < html.index(f"Base model {job.base_name}")
 
 
+def test_it_says_why_it_is_trained_so(curator: Client, job: TrainingJob) -> None:
+    plan = {"steps": 15, "reason": "40 rows: 3 epochs.", "warning": "15 steps can <hardly> teach."}
+    TrainingJob.objects.filter(pk=job.pk).update(plan=plan)
+    html = html_of(curator.get(page(job, "change")))
+    assert "40 rows: 3 epochs." in html
+    assert "15 steps can &lt;hardly&gt; teach." in html
+
+
 # Several
 
 
 def test_jobs_are_compared(curator: Client, project: Project, model: Model) -> None:
     one = make_trained(project, model, suffix="one")
-    two = make_trained(project, model, suffix="two", options={"learning_rate": 1e-3}, done=60)
+    two = make_trained(project, model, suffix="two", options={"learning_rate": 2e-3}, done=60)
     chosen = {"action": "compare", "_selected_action": [one.pk, two.pk]}
     answer = curator.post(LIST, chosen)
     html = html_of(curator.get(answer["Location"]))

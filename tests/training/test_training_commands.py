@@ -84,6 +84,16 @@ def test_it_works(project: Project, base: Model, path: Path) -> None:
     assert (job.training_file.filename, job.training_file.purpose) == ("rows.jsonl", "fine-tune")
 
 
+def test_it_says_why_it_is_trained_so(
+    project: Project, base: Model, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = {"steps": 15, "reason": "40 rows make 15 steps.", "warning": "15 [b]steps[/b] can hardly teach."}
+    with meanwhile(end_jobs(status=Status.SUCCEEDED, message="Trained.", step=10, steps=10, plan=plan)):
+        run("train", str(path), "--model", "base", "--set", "epochs=3")
+    said = " ".join(capfd.readouterr().err.split())
+    assert said.count("40 rows make 15 steps. 15 [b]steps[/b] can hardly teach.") == 1
+
+
 def test_it_trains_on_a_file_that_is_here(project: Project, base: Model, path: Path) -> None:
     file = make_file(project)
     words = ["--method", "sft", "--technique", "full", "--suffix", "mine", "--validation", str(path), "--no-wait"]

@@ -20,7 +20,7 @@ from apps.training.estimates import parameters_of
 from apps.training.files import preparing, validation
 from apps.training.files.validation import CREW, purge_prepared, validate_next
 from apps.training.models import TrainingJob
-from apps.training.services import cancel_job, pause_job, resume_job
+from apps.training.services import cancel_job, duplicate_job, pause_job, resume_job
 from tests.training.cast import example, make_file, make_job, preference
 from tests.training.tiny import DEMO_MODEL
 
@@ -76,7 +76,40 @@ def test_it_works(project: Project, base: Model, keeper: leases.Keeper) -> None:
     assert (job.status, job.examples, job.valid_examples, job.message) == ("queued", 12, 0, "")
     assert read(job, "train.jsonl") == [example(number) for number in range(12)]
     assert [path.name for path in job.folder.iterdir()] == ["train.jsonl"]
-    assert told(job)[-1] == "Validated 12 training examples, 551 tokens."
+    assert told(job)[-2:] == ["Validated 12 training examples, 551 tokens.", job.plan["reason"]]
+
+
+def test_what_was_not_chosen_follows_the_rows(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    few, many = (
+        make_job(project, base, make_file(project, map(example, range(rows))), options={"rank": 4})
+        for rows in (40, 3_000)
+    )
+    work(keeper)
+    for job in (few, many):
+        job.refresh_from_db()
+        assert (job.options["rank"], job.chosen) == (4, {"rank": 4})
+        assert f"{job.options['epochs']:g} epochs" in job.plan["reason"]
+        assert told(job)[-1] == job.plan["reason"]
+    assert few.options["epochs"] > many.options["epochs"]
+    assert few.options["accumulation"] < many.options["accumulation"]
+    again = duplicate_job(job=few, training_file=many.training_file)
+    work(keeper)
+    again.refresh_from_db()
+    assert (again.options, again.plan) == (many.options, many.plan), "found anew, for its own rows"
+
+
+def test_a_training_that_is_too_short_is_said_to_be(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    job = make_job(project, base, options={"epochs": 3}, hyperparameters={"learning_rate_multiplier": 0.5})
+    work(keeper)
+    job.refresh_from_db()
+    last = job.events.latest("pk")
+    assert (last.level, last.message) == ("warn", job.plan["warning"])
+    assert "18 steps at a learning rate of 0.0005 can hardly teach" in last.message
+    assert job.options["epochs"] == 3, "and is done as it was set"
 
 
 def test_what_it_takes_is_told_before_it_starts(
@@ -109,8 +142,8 @@ def test_a_validation_file_is_read_too(project: Project, base: Model, keeper: le
     job.refresh_from_db()
     assert (job.status, job.examples, job.valid_examples) == ("queued", 12, 1)
     assert read(job, "valid.jsonl") == [example(100)]
-    assert told(job)[-1].endswith(" tokens, and 1 to validate with.")
-    assert "about" in told(job)[-1]
+    assert told(job)[-2].endswith(" tokens, and 1 to validate with.")
+    assert "about" in told(job)[-2]
 
 
 def test_preferences(project: Project, base: Model, keeper: leases.Keeper) -> None:

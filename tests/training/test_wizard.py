@@ -67,14 +67,17 @@ def test_it_works(curator: Client, project: Project, base: Model) -> None:
     assert (job.base, job.training_file, job.validation_file, job.suffix) == (base, file, valid, "sums")
     assert (job.options["epochs"], job.options["rank"], job.options["targets"]) == (2, 8, ["q_proj", "v_proj"])
     assert job.options["packing"] is True
-    assert job.options["learning_rate"] == 5e-4, "the preset's"
+    assert job.options["learning_rate"] == 1e-3, "what is usual for the model"
+    assert job.chosen.keys() == {"epochs", "rank", "targets", "packing"}
     assert job.created_by
 
 
 def test_it_says_what_it_will_take(curator: Client, project: Project, base: Model, cpu: Device) -> None:
     file = make_file(project)
     told = curator.post(ESTIMATE, form(file, base, o_epochs="2", o_validation_share="0.25")).json()
-    assert (told["examples"], told["validation"], told["steps"], told["exact"]) == (9, 3, 4, True)
+    assert (told["examples"], told["validation"], told["steps"], told["exact"]) == (9, 3, 10, True)
+    assert told["reason"].startswith("9 rows, about ")
+    assert "10 steps at a learning rate of 0.001 can hardly teach" in told["warning"]
     parts = {part["name"]: part["bytes"] for part in told["memory"]["parts"]}
     assert sum(parts.values()) == told["memory"]["total"] < told["memory"]["device_bytes"] == cpu.memory_bytes
     assert parts["weights"] == 269_000_000
@@ -158,10 +161,18 @@ def test_settings_are_duplicated(curator: Client, project: Project, base: Model)
     assert f'<option value="{file.uid}" selected>' in html
     assert 'name="o_learning_rate" value="0.001"' in html
     assert 'value="full" checked' in html
-    assert 'name="o_rank" value=""' in html, "the preset's is left empty"
+    assert 'name="o_rank" value=""' in html, "what was not chosen is left empty"
     curator.post(NEW, form(file, base, technique="full", o_learning_rate="0.001", o_targets="q_proj", o_packing="true"))
     again = TrainingJob.objects.exclude(pk=like.pk).get()
-    assert {name: again.options[name] for name in chosen} == chosen
+    assert {name: again.options[name] for name in chosen} == again.chosen == chosen
+
+
+def test_what_is_usual_follows_the_file(curator: Client, project: Project, base: Model) -> None:
+    few, many = (make_file(project, map(example, range(rows))) for rows in (40, 400))
+    usual = [curator.post(ESTIMATE, form(file, base)).json()["usual"] for file in (few, many)]
+    assert [int(each["epochs"]) for each in usual] == [20, 4]
+    html = html_of(curator.get(NEW, {"file": few.uid, "model": base.name}))
+    assert 'name="o_epochs" value="" placeholder="20"' in html
 
 
 def test_every_option_has_a_field(curator: Client) -> None:

@@ -33,7 +33,8 @@ def make_trained(
     now = timezone.now()
     job = TrainingJob.objects.create(
         project=project, base=base, base_name=base.name, base_revision=base.revision, suffix=suffix, status=status,
-        training_file_uid="file-gone", options=whole_options(base, {"epochs": 4, **(options or {})}), examples=240,
+        training_file_uid="file-gone", options=whole_options(base, {"epochs": 4, **(options or {})}),
+        chosen={"epochs": 4, **(options or {})}, examples=240,
         valid_examples=24, step=done, steps=steps, trained_tokens=done * 900, seconds=done * 1.5, backend="unsloth",
         backend_version="2026.10.9", device=_device(), started_at=now - timedelta(seconds=done * 1.5), **more,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The fields of a training's options on a page, made from their schema: what is left empty is the preset's."""
+"""The fields of a training's options on a page, made from their schema: what is left empty is found by the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from apps.training.options import Options, preset
+from apps.training.options import Options
 
 FIRST = ("epochs", "learning_rate", "max_length", "validation_share")  # those that nobody has to unfold
 DPO_ONLY = ("beta",)
@@ -34,7 +34,7 @@ class Field:
     """number, choice, switch or choices."""
     typed: Any
     usual: Any
-    """The preset's value."""
+    """Its value, if it is left empty."""
     choices: list[str]
     error: str = ""
 
@@ -74,19 +74,18 @@ def chosen(typed: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(SCHEMA[name], value) for name, value in typed.items()}
 
 
-def typed_of(options: Mapping[str, Any], parameters: float) -> dict[str, Any]:
-    """Options of another job as somebody would type them: those that are not the preset's already."""
-    usual = usual_of(parameters)
-    return {name: _text(value) for name, value in options.items() if name in SCHEMA and value != usual[name]}
+def typed_of(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set for another job, as somebody would type it."""
+    return {name: _text(value) for name, value in chosen.items() if name in SCHEMA}
 
 
-def usual_of(parameters: float) -> dict[str, Any]:
-    """Every option's value for a model of so many parameters, if nothing is chosen."""
-    return {name: field["default"] for name, field in SCHEMA.items()} | preset(parameters)
+def whole(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option's value: `options` over the defaults."""
+    return {name: field["default"] for name, field in SCHEMA.items()} | dict(options)
 
 
-def fields(typed: Mapping[str, Any], parameters: float, problems: Mapping[str, str]) -> list[Field]:
-    usual = usual_of(parameters)
+def fields(typed: Mapping[str, Any], usual: Mapping[str, Any], problems: Mapping[str, str]) -> list[Field]:
+    """`usual` is every option's value, if nothing is chosen."""
     return [
         Field(
             name=name, kind=_kind(schema), typed=typed.get(name, ""), usual=_text(usual[name]),

@@ -17,16 +17,29 @@ from apps.datasets.admin.links import Link
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.models import Export
 from apps.models.models import Model
-from apps.training import services
+from apps.training import presets, services
 from apps.training.admin import option_fields
+from apps.training.admin.counting import data_of, lines_of
 from apps.training.estimates import parameters_of
 from apps.training.models import TrainingJob
 from apps.training.options import OptionsRefused, parse
+from apps.training.presets import Data, Plan
 
 OFFERED = 200  # files and models in a list
 TEXTS = ("file", "validation_file", "model", "method", "technique", "suffix")
 
 Method, Technique = TrainingJob.Method, TrainingJob.Technique
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A training file, less what is kept for validation."""
+
+    rows: int
+    validation: int
+    exact: bool
+    """Whether all lines were counted."""
+    data: Data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +77,35 @@ class Chosen:
             title = FORMATS[self.export.format].title
             other = "answers" if self.method == Method.SFT else "preference pairs"
             found["method"] = f"The export is in the format {title}: choose the other method, or an export of {other}."
-        return found | _problems_of_options(option_fields.usual_of(self.parameters) | self.options())
+        return found | _problems_of_options(self.usual() | self.options())
+
+    def are_options_sound(self) -> bool:
+        return not _problems_of_options(self.usual() | self.options())
+
+    def counted(self) -> Counted | None:
+        """What the file holds; None without one."""
+        if self.file is None:
+            return None
+        rows, exact = (self.export.rows, True) if self.export else lines_of(self.file)
+        if self.validation:
+            return Counted(
+                rows=rows, validation=lines_of(self.validation)[0], exact=exact, data=data_of(self.file, rows, rows)
+            )
+        share = self.options().get("validation_share", 0) if self.are_options_sound() else 0
+        valid = round(rows * share)
+        return Counted(rows=rows - valid, validation=valid, exact=exact, data=data_of(self.file, rows, rows - valid))
+
+    def plan(self, counted: Counted | None) -> Plan | None:
+        """What it would be trained with; None before there is a model and a file, or while an option is wrong."""
+        if counted is None or self.base is None or not counted.rows or not self.are_options_sound():
+            return None
+        method, technique = self.method, self.technique
+        return presets.plan(self.parameters, counted.data, chosen=self.options(), method=method, technique=technique)  # type: ignore[arg-type] # what others are is refused
+
+    def usual(self, plan: Plan | None = None) -> dict[str, Any]:
+        """Every option's value, where nothing is chosen."""
+        fits = presets.usual(self.parameters, self.method, self.technique)  # type: ignore[arg-type]
+        return option_fields.whole(plan.options if plan else fits)
 
     def start(self, request: HttpRequest) -> TrainingJob:
         """Raises `DomainError`."""
@@ -98,7 +139,7 @@ def read(request: HttpRequest, query: QueryDict) -> Chosen:
     base = _one(models(request, file.project if file else None), name=texts["model"])
     typed, parameters = option_fields.read(query), parameters_of(base) if base else 0
     if like and base and "model" not in query:
-        typed = option_fields.typed_of(like.options, parameters) | typed
+        typed = option_fields.typed_of(like.chosen) | typed
     return Chosen(
         file=file,
         export=export,
@@ -115,7 +156,8 @@ def read(request: HttpRequest, query: QueryDict) -> Chosen:
 
 def offer(request: HttpRequest, chosen: Chosen, problems: dict[str, str]) -> dict[str, Any]:
     """The page's choices, in a constant number of queries."""
-    fields = option_fields.fields(chosen.typed, chosen.parameters, problems)
+    usual = chosen.usual(chosen.plan(chosen.counted()))
+    fields = option_fields.fields(chosen.typed, usual, problems)
     return {
         "chosen": chosen,
         "problems": problems,
@@ -178,11 +220,10 @@ def _reason(model: Model, project: Project | None) -> str:
 def _about(model: Model) -> str:
     """Its size, by its bytes in 16 bits where these are known, and what is usual for that."""
     count = model.bytes / 2 or parameters_of(model)
-    usual = option_fields.usual_of(count)
+    usual = presets.usual(count)
     size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
     first = f"About {size} parameters" if count else "Its size is not known"
-    step = f"{usual['batch_size']} \N{MULTIPLICATION SIGN} {usual['accumulation']} examples a step"
-    return f"{first}: rank {usual['rank']}, learning rate {usual['learning_rate']:g}, {step}."
+    return f"{first}: rank {usual['rank']}, learning rate {usual['learning_rate']:g} of LoRA."
 
 
 def _capital(text: str) -> str:

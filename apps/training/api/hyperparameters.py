@@ -10,7 +10,8 @@ from rest_framework import serializers
 from apps.core.errors import DomainError
 from apps.models.models import Model
 from apps.training.models import TrainingJob
-from apps.training.options import parse, preset
+from apps.training.options import parse
+from apps.training.presets import usual
 
 AUTO = "auto"
 METHODS = {"supervised": TrainingJob.Method.SFT, "dpo": TrainingJob.Method.DPO}
@@ -64,17 +65,22 @@ class DpoHyperparametersSerializer(HyperparametersSerializer):
     beta = AutoField(float, above=0, most=2)
 
 
-def options_of(base: Model, asked: Mapping[str, Any], chosen: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """What was asked in OpenAI's words, in ours; `chosen`, our own words, counts more. Raises `DomainError`."""
-    usual = parse(preset(base.bytes / 2))
+def options_of(
+    base: Model, asked: Mapping[str, Any], chosen: Mapping[str, Any], seed: int | None, *, method: str, technique: str
+) -> dict[str, Any]:
+    """What was asked in OpenAI's words, in ours; `chosen`, our own words, counts more. Raises `DomainError`.
+
+    What is "auto" is left out, as is the multiplier of the learning rate: both wait for the rows to be counted.
+    """
+    fits = usual(base.bytes / 2, method, technique)  # type: ignore[arg-type] # the columns' choices are the types'
     numbers = {name: value for name, value in asked.items() if value != AUTO}
     made: dict[str, Any] = {}
     if "n_epochs" in numbers:
         made["epochs"] = float(numbers["n_epochs"])
     if "batch_size" in numbers:
-        made |= _batches(numbers["batch_size"], usual.batch_size)
+        made |= _batches(numbers["batch_size"], fits["batch_size"])
     if "learning_rate_multiplier" in numbers:
-        made["learning_rate"] = _rate(usual.learning_rate, numbers["learning_rate_multiplier"])
+        _check_rate(fits["learning_rate"], numbers["learning_rate_multiplier"])
     if "beta" in numbers:
         made["beta"] = numbers["beta"]
     return made | ({} if seed is None else {"seed": seed}) | dict(chosen)
@@ -86,21 +92,22 @@ def _batches(wanted: int, at_once: int) -> dict[str, int]:
     return {"batch_size": size, "accumulation": wanted // size}
 
 
-def _rate(usual: float, multiplier: float) -> float:
-    rate = usual * multiplier
-    if rate > 1:
-        message = f"The usual learning rate is {usual:g}, so the multiplier may be {1 / usual:,.0f} at most."
+def _check_rate(usual_rate: float, multiplier: float) -> None:
+    if usual_rate * multiplier > 1:
+        message = f"The usual learning rate is {usual_rate:g}, so the multiplier may be {1 / usual_rate:,.0f} at most."
         raise DomainError(message, param="hyperparameters.learning_rate_multiplier", code="invalid_value")
-    return rate
 
 
 def hyperparameters_of(job: TrainingJob) -> dict[str, Any]:
-    """In OpenAI's words, as they were found; "auto" where there is no such number."""
-    options = parse(job.options)
+    """In OpenAI's words: what was set, and once its rows are counted, what was found for "auto".
+
+    "auto" stays where there is no such number.
+    """
+    options, known = parse(job.options), (job.options if job.plan else job.chosen).keys()
     whole = options.epochs == int(options.epochs) and not options.max_steps
     found = {
-        "n_epochs": int(options.epochs) if whole else AUTO,
-        "batch_size": options.batch_size * options.accumulation,
+        "n_epochs": int(options.epochs) if whole and "epochs" in known else AUTO,
+        "batch_size": options.batch_size * options.accumulation if {"batch_size", "accumulation"} & known else AUTO,
         "learning_rate_multiplier": job.hyperparameters.get("learning_rate_multiplier", AUTO),
     }
     return found | ({"beta": options.beta} if job.method == TrainingJob.Method.DPO else {})

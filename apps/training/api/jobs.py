@@ -104,7 +104,9 @@ def _create(key: ApiKey, values: dict[str, Any]) -> dict[str, Any]:
             validation_file=_validation_file(key.project, values.get("validation_file")),
             method=METHODS[method],
             technique=values["technique"],
-            options=options_of(base, asked, chosen, values.get("seed")),
+            options=options_of(
+                base, asked, chosen, values.get("seed"), method=METHODS[method], technique=values["technique"]
+            ),
             suffix=values.get("suffix") or "",
             hyperparameters=asked,
             metadata=values.get("metadata"),

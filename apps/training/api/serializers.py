@@ -93,6 +93,14 @@ class JobMethodSerializer(serializers.Serializer[Any]):
     reinforcement = ConstantField(None)
 
 
+class PlanSerializer(serializers.Serializer[Any]):
+    """An extension: what was chosen for the job, and why."""
+
+    steps = serializers.IntegerField(help_text="Of the optimizer, as far as is known before it trains.")
+    reason = serializers.CharField()
+    warning = serializers.CharField(allow_blank=True, help_text="Why it may not learn, with the cure; empty: nothing.")
+
+
 class JobSerializer(serializers.Serializer[TrainingJob]):
     """A job, its project and result file selected with it. One that runs costs a query."""
 
@@ -117,7 +125,10 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
     metadata = serializers.DictField(child=serializers.CharField(), allow_null=True)
     paused = serializers.SerializerMethodField(help_text="Not in OpenAI's API, as all that follows.")
     technique = serializers.CharField()
-    options = serializers.DictField()
+    options = serializers.DictField(help_text="What was set, over what fits the model and, once read, its rows.")
+    plan = serializers.SerializerMethodField(
+        help_text="Why the options are as they are; null until its files are read."
+    )
     step = serializers.IntegerField()
     steps = serializers.IntegerField(help_text="In all; 0: not known yet.")
     message = serializers.CharField(allow_blank=True)
@@ -172,6 +183,10 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
     def get_paused(self, job: TrainingJob) -> bool:
         """Or about to be."""
         return job.status == job.Status.PAUSED or (job.status in job.OPEN and job.pause_requested_at is not None)
+
+    @extend_schema_field(PlanSerializer(allow_null=True))
+    def get_plan(self, job: TrainingJob) -> dict[str, Any] | None:
+        return job.plan or None
 
     @extend_schema_field(FileErrorSerializer(many=True))
     def get_file_errors(self, job: TrainingJob) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from apps.training.estimates import needs_of
 from apps.training.files.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
 from apps.training.files.tokens import Count, count_tokens
 from apps.training.models import JobEvent, TrainingJob
-from apps.training.services import TOPIC, note
+from apps.training.presets import Data
+from apps.training.services import TOPIC, note, plan_of
 
 PAUSE = 60.0  # seconds between two looks for files that nobody needs
 NO_SPACE = "There is no space left for its prepared files: free some. It goes on by itself."
@@ -81,6 +82,8 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
 
 def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) -> None:
     tokens = count_tokens(job.folder / TRAIN, model=base.folder, rows=prepared.examples)
+    plan = plan_of(job, base, Data(prepared.examples, tokens.tokens, tokens.exact))
+    job.options = plan.options
     needs = needs_of(job, base)
     with transaction.atomic(), connection.cursor() as cursor:
         leases.fence(cursor, held)
@@ -91,10 +94,15 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
             examples=prepared.examples,
             valid_examples=prepared.valid_examples,
             estimate=needs.parts,
+            options=plan.options,
+            plan=plan.as_dict(),
         )
         if not moved:
             raise Stopped
         note(job, _sentence(prepared, tokens), data={"tokens": tokens.tokens, "exact": tokens.exact})
+        note(job, plan.reason, data={"steps": plan.steps})
+        if plan.warning:
+            note(job, plan.warning, level=JobEvent.Level.WARN)
         if needs.warning:
             note(job, needs.warning, level=JobEvent.Level.WARN)
         bell.ring("gpu")

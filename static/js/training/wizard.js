@@ -19,6 +19,9 @@ function showCounts(told) {
   part("examples").textContent = told.examples === undefined ? "–" : `${about}${told.examples.toLocaleString()}`;
   part("validation").textContent = told.validation === undefined ? "–" : told.validation ? told.validation.toLocaleString() : "none";
   part("steps").textContent = told.steps === undefined ? "–" : `${about}${told.steps.toLocaleString()}`;
+  part("reason").textContent = told.reason ?? "";
+  part("warning").textContent = told.warning ?? "";
+  part("warning").hidden = !told.warning;
 }
 
 function showMemory(memory) {
