@@ -6,10 +6,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Avg, Exists, OuterRef, Q, QuerySet
+from django.db.models import Avg, Q
 from django.db.models.functions import Length
 
-from apps.datasets.models import Column, Example, Member, Split, Version
+from apps.datasets.models import Column, Split, Version
+from apps.datasets.runs.tools import asked_of
 from apps.models.models import Benchmark, Model, Timing
 
 CHARACTERS_PER_TOKEN = 4.0  # of English text, before anything was measured
@@ -19,7 +20,7 @@ SAMPLE = 1_000  # answers of an earlier run that are looked at
 
 _MEASURED = """
 SELECT coalesce(sum(input_tokens), 0), coalesce(sum(characters), 0), coalesce(sum(output_tokens), 0), count(*) FROM (
-    SELECT a.input_tokens, a.output_tokens, length(e.messages) AS characters
+    SELECT a.input_tokens, a.output_tokens, length(e.messages) + length(e.request) AS characters
     FROM datasets_answer a JOIN datasets_example e ON e.id = a.example_id
     WHERE a.column_id = %s AND a.edit_of_id IS NULL AND a.error = '' AND a.sample = 0 LIMIT %s
 ) AS seen
@@ -90,20 +91,13 @@ def estimate(
     part: str = "",
 ) -> Estimate:
     """`parameters` as `parameters.check` returns them. Two queries, and four a model."""
-    examples = _examples(version, split, part)
+    examples = asked_of(version, split, part)
     items = examples.count()
-    average = examples.order_by("number")[:SAMPLE_EXAMPLES].aggregate(average=Avg(Length("messages")))["average"] or 0
+    sized = examples.order_by("number").annotate(size=Length("messages") + Length("request"))[:SAMPLE_EXAMPLES]
+    average = sized.aggregate(average=Avg("size"))["average"] or 0
     characters = round(items * (average + len(parameters.get("system", ""))))
     told = [_estimate(model, items, characters, parameters, samples) for model in models]
     return Estimate(items, samples, told, settings.CURRENCY)
-
-
-def _examples(version: Version, split: Split | None, part: str) -> QuerySet[Example]:
-    examples = Example.objects.of_version(version)
-    if split is None:
-        return examples
-    members = Member.objects.filter(split=split, example=OuterRef("pk"))
-    return examples.filter(Exists(members.filter(part=part) if part else members))
 
 
 def _estimate(model: Model, items: int, characters: int, parameters: dict[str, Any], samples: int) -> ModelEstimate:

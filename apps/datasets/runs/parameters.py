@@ -30,7 +30,9 @@ WHOLE_NUMBERS = {
 }
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it; PostgreSQL takes none
 OBJECTS = ("response_format", "chat_template_kwargs")
-NAMES = (*NUMBERS, *WHOLE_NUMBERS, "stop", "system", *OBJECTS)
+TOOL_CHOICES = ("auto", "none", "required")
+"""For the examples that have tools."""
+NAMES = (*NUMBERS, *WHOLE_NUMBERS, "stop", "system", "tool_choice", *OBJECTS)
 
 
 def check(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,6 +73,8 @@ def _check(name: str, value: Any) -> None:
         raise _bad(name, f"must be a text of at most {SYSTEM_CHARACTERS:,} characters")
     elif name == "stop" and not all(isinstance(text, str) for text in (value if isinstance(value, list) else [value])):
         raise _bad(name, "must be a text or a list of texts")
+    elif name == "tool_choice" and value not in TOOL_CHOICES:
+        raise _bad(name, f"must be one of {', '.join(TOOL_CHOICES)}")
     elif name in OBJECTS and not isinstance(value, dict):
         raise _bad(name, "must be an object")
 
@@ -86,7 +90,7 @@ def _check_number(name: str, value: Any) -> None:
 
 def _check_as_engine(checked: dict[str, Any]) -> None:
     """The bounds of every request: lengths of lists, sizes of grammars."""
-    body = {name: value for name, value in checked.items() if name != "system"}
+    body = {name: value for name, value in checked.items() if name not in ("system", "tool_choice")}
     try:
         encoded = msgspec.json.encode({"model": "any", "messages": [], **body})
         if NUL.search(encoded):

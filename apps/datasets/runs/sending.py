@@ -184,8 +184,9 @@ def _column_lines(column: Column) -> Iterator[requests.Line]:
     prompt = requests.Prompt(column.model_name, column.run.parameters, column.run.samples)
     answered = Answer.objects.filter(column=column, example=OuterRef("example"), sample=0, edit_of=None, error="")
     missing = Item.objects.filter(~Exists(answered), run=column.run).order_by("number")
-    for number, messages in missing.values_list("number", "example__messages").iterator(chunk_size=FETCH):
-        yield requests.line(number, prompt.body(messages))
+    rows = missing.values_list("number", "example__messages", "example__request")
+    for number, messages, beside in rows.iterator(chunk_size=FETCH):
+        yield requests.line(number, prompt.body(messages, beside))
 
 
 def _refuse(column: Column, why: str) -> None:

@@ -24,6 +24,7 @@ from apps.datasets.models import (
     Assignment,
     Column,
     Dataset,
+    Example,
     Item,
     Judgement,
     Member,
@@ -37,6 +38,7 @@ from apps.datasets.models import (
 )
 from apps.datasets.runs import parameters as sampling
 from apps.datasets.runs.requests import URL
+from apps.datasets.runs.tools import asked_of, check_tools
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.models import Model
@@ -92,6 +94,7 @@ def start_run(  # noqa: PLR0913 - keywords only: what a run is made of
     sampling.check_samples(samples)
     _check_examples(dataset, version, project, split, part)
     _check_models(models, project, api_key)
+    check_tools(models, asked_of(version, split, part), checked)
     with transaction.atomic():
         run = Run.objects.create(
             project=project,
@@ -116,6 +119,7 @@ def start_run(  # noqa: PLR0913 - keywords only: what a run is made of
 def add_column(*, run: Run, model: Model, api_key: ApiKey | None = None) -> Column:
     """Ask one more model everything that the others were asked. Raises `DomainError`."""
     _check_models([model], run.project, api_key)
+    check_tools([model], Example.objects.filter(items__run=run), run.parameters)
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run.pk)
         columns = run.columns.all()

@@ -63,6 +63,14 @@ def with_parsers(settings: EngineSettings, model: Path) -> EngineSettings:
     return msgspec.structs.replace(settings, tool_call_parser=tools, reasoning_parser=thinking)
 
 
+def reads_tool_calls(settings: EngineSettings, model: Path) -> bool:
+    """Whether an engine with these settings takes requests with tools. True, too, where no template can be read."""
+    if settings.tool_call_parser:
+        return settings.tool_call_parser != "none"
+    template = settings.chat_template or _template(model)
+    return not template or ("tools" in template and _first(TOOLS, _model_type(model), template) is not None)
+
+
 def _first(families: tuple[tuple[str, str, str], ...], kind: str, template: str) -> Any:
     return next((name for begin, mark, name in families if kind.startswith(begin) and mark in template), None)
 
