@@ -17,9 +17,10 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import deletion, duplicates, splits, versions
 from apps.datasets.imports import job as importing
+from apps.datasets.imports.accounting import FieldCounter, FieldUse, would_lose
 from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft
-from apps.datasets.imports.sources import Reading, sample
+from apps.datasets.imports.sources import Reading, Sample, sample
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Import, Run, Split, Version
 from apps.events import progress
 
@@ -41,6 +42,14 @@ class Preview:
     """The templates that are used; guessed where none were given, empty for shapes that need none."""
     drafts: list[Draft]
     errors: list[Flaw]
+    uses: list[FieldUse]
+    """What becomes of each column and key, in the rows that were looked at."""
+    rows: int
+    """That were looked at."""
+
+    @property
+    def losses(self) -> list[FieldUse]:
+        return [each for each in self.uses if each.loss]
 
 
 def create_dataset(
@@ -72,16 +81,25 @@ def delete_dataset(*, dataset: Dataset) -> None:
 def preview(*, file: File, shape: str = "", mapping: dict[str, str] | None = None) -> Preview:
     """Raises `DomainError`, for a mapping that cannot be used too."""
     seen = sample(file)
-    reading = Reading(seen, shape=shape, mapping=mapping)
+    return _preview(seen, Reading(seen, shape=shape, mapping=mapping))
+
+
+def _preview(seen: Sample, reading: Reading) -> Preview:
     drafts: list[Draft] = []
-    errors = list(seen.flaws)
-    for row in seen.rows[:PREVIEW_ROWS]:
+    errors, fields = list(seen.flaws), FieldCounter(reading.uses)
+    for row in seen.rows:
         try:
-            drafts.append(reading.draft(row))
+            made = reading.draft(row)
         except RowError as error:
             errors.append(Flaw(row.line, str(error)))
+            continue
+        fields.add(row, made.conversation, made.unused)
+        drafts.append(made)
     errors.sort(key=lambda flaw: flaw.line)
-    return Preview(seen.format, reading.shape, seen.columns, reading.mapping, drafts, errors[:PREVIEW_ROWS])
+    return Preview(
+        seen.format, reading.shape, seen.columns, reading.mapping, drafts[:PREVIEW_ROWS], errors[:PREVIEW_ROWS],
+        fields.uses(), len(seen.rows),
+    )  # fmt: skip
 
 
 def columns_of(*, file: File) -> list[str]:
@@ -97,20 +115,25 @@ def start_import(
     mapping: dict[str, str] | None = None,
     replace: bool = False,
     skip_bad: bool = False,
+    accept_losses: bool = False,
     created_by: User | None = None,
 ) -> Import:
     """Add a file's rows to the dataset, or put them in place of all others: a new version, once it is done.
 
-    Raises `DomainError` for what can be seen from the file's first rows.
+    Raises `DomainError` for what can be seen from the file's first rows, `Conflict` for what would be lost of them
+    unless `accept_losses`.
     """
     _check_file(dataset.project_id, file)
     seen = sample(file)
     reading = Reading(seen, shape=shape, mapping=mapping)
+    if not accept_losses and (losses := _preview(seen, reading).losses):
+        message = would_lose(losses, "Nothing is imported")
+        raise Conflict(message, param="accept_losses", code="import_would_lose_data")
     return _start(
         Import(
             project=dataset.project, dataset=dataset, file_id=file.uid, filename=file.filename, format=seen.format,
-            shape=reading.shape, mapping=reading.mapping, replace=replace, skip_bad=skip_bad, created_by=created_by,
-            total=file.bytes,
+            shape=reading.shape, mapping=reading.mapping, replace=replace, skip_bad=skip_bad,
+            accept_losses=accept_losses, created_by=created_by, total=file.bytes,
         )
     )  # fmt: skip
 

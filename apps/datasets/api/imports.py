@@ -220,7 +220,7 @@ def _dataset(project: Project, uid: str) -> Dataset:
 
 def _imports(project: Project, dataset_id: str) -> QuerySet[Import]:
     rows = Import.objects.of(project).filter(dataset=_dataset(project, dataset_id))
-    return rows.select_related("dataset", "run", "version")
+    return rows.select_related("dataset", "run", "version", "errors_file")
 
 
 def _searches(project: Project, dataset_id: str) -> QuerySet[DuplicateSearch]:

@@ -129,6 +129,23 @@ class RowErrorSerializer(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
+class ReasonSerializer(serializers.Serializer[Any]):
+    message = serializers.CharField(help_text="Of the first row of this kind.")
+    rows = serializers.IntegerField()
+    line = serializers.IntegerField(allow_null=True, help_text="Of the first.")
+
+
+class FieldUseSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="A column, or a path such as 'messages[].score'.")
+    use = serializers.ChoiceField(
+        ["used", "kept", "not_used"], help_text="`kept`: it stays in the example's `row` and nothing else reads it."
+    )
+    becomes = serializers.CharField(allow_blank=True, help_text="Of a loss: what other formats read it as.")
+    rows = serializers.IntegerField(help_text="That have it, empty values not counted.")
+    line = serializers.IntegerField(help_text="Of the first of them.")
+    loss = serializers.BooleanField(help_text="Such an import needs `accept_losses`.")
+
+
 class ImportSerializer(serializers.Serializer[Import]):
     id = serializers.CharField(source="uid")
     object = ConstantField("dataset.import")
@@ -151,6 +168,12 @@ class ImportSerializer(serializers.Serializer[Import]):
     errors = RowErrorSerializer(  # type: ignore[assignment] # DRF has an attribute of this name
         many=True, help_text="The first 100 of these."
     )
+    reasons = ReasonSerializer(many=True, help_text="All of these by kind, the most frequent first.")
+    errors_file_id = serializers.CharField(
+        source="errors_file.uid", default=None, allow_null=True, help_text="A file with all of these: line and message."
+    )
+    accept_losses = serializers.BooleanField()
+    uses = FieldUseSerializer(many=True, help_text="What became of each column and key of the file.")
     version = serializers.IntegerField(source="version.number", default=None, allow_null=True)
     created_at = UnixField()
     ended_at = UnixField(allow_null=True)
@@ -165,6 +188,9 @@ class NewImportSerializer(serializers.Serializer[Any]):
     )  # fmt: skip
     replace = serializers.BooleanField(default=False, help_text="The new version holds these examples only.")
     skip_bad = serializers.BooleanField(default=False, help_text="Leave bad rows out; else one stops all.")
+    accept_losses = serializers.BooleanField(
+        default=False, help_text="Import although columns or keys are lost that the preview calls a loss."
+    )
 
 
 class NewPreviewSerializer(serializers.Serializer[Any]):
@@ -192,6 +218,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
     mapping = serializers.DictField(child=serializers.CharField(), help_text="The templates that are used.")
     examples = DraftSerializer(many=True, source="drafts")
     errors = RowErrorSerializer(many=True)  # type: ignore[assignment] # DRF has an attribute of this name
+    rows = serializers.IntegerField(help_text="That were looked at.")
+    uses = FieldUseSerializer(many=True, help_text="What becomes of each column and key of these rows.")
+    losses = FieldUseSerializer(many=True, help_text="Of these, what an import loses: it needs `accept_losses`.")
 
 
 class DuplicateSerializer(serializers.Serializer[Duplicate]):

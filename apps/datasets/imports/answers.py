@@ -17,7 +17,7 @@ from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
 from apps.datasets.imports.batch_output import Outcome, is_batch_output, outcomes
-from apps.datasets.imports.flaws import MAX_ERRORS, Flaws
+from apps.datasets.imports.flaws import Flaws, recorded, saved
 from apps.datasets.imports.readers import Flaw, Row
 from apps.datasets.imports.sources import Source, find_file, opened
 from apps.datasets.jobs import Work
@@ -72,12 +72,12 @@ FROM answers_in t JOIN answers_places p USING (row) WHERE p.examples = 1
 """,
 )
 _UNMATCHED = """
-SELECT t.line, t.number, t.key, left(t.prompt, 80), p.examples, p.numbers, left(e.key, 80), count(*) OVER ()
+SELECT t.row, t.line, t.number, t.key, left(t.prompt, 80), p.examples, p.numbers, left(e.key, 80)
 FROM answers_in t
     LEFT JOIN answers_places p USING (row)
     LEFT JOIN datasets_item i ON p.row IS NULL AND i.run_id = %(run)s AND i.number = t.number
     LEFT JOIN datasets_example e ON e.id = i.example_id
-WHERE t.choice = 0 AND p.examples IS DISTINCT FROM 1 ORDER BY t.row LIMIT %(limit)s
+WHERE t.choice = 0 AND p.examples IS DISTINCT FROM 1 AND t.row > %(after)s ORDER BY t.row LIMIT %(limit)s
 """
 _IDS_LIKE_NUMBERS = """
 SELECT count(*) FROM answers_in t JOIN answers_places p USING (row) JOIN answers_found f USING (row)
@@ -118,8 +118,8 @@ def import_answers(work: Work[Import]) -> None:
     run = job.run
     if run is None:
         raise DomainError("The run was deleted.")
-    flaws, rows = Flaws(job), 0
-    with _tables(), opened(find_file(job.project, job.file_id)) as source:
+    rows = 0
+    with _tables(), recorded(job) as flaws, opened(find_file(job.project, job.file_id)) as source:
         answers = _answers(source, flaws, work)
         while chunk := list(islice(answers, CHUNK_ROWS)):
             _copy(chunk, rows)
@@ -152,8 +152,6 @@ def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[_Answ
             work.report(min(source.done, source.size), source.size)
         if count > settings.DATASET_MAX_ROWS:
             raise DomainError(f"The file holds more than {settings.DATASET_MAX_ROWS:,} rows: split it.", param="file")
-        if flaws.full:
-            return
         try:
             yield _read(row)
         except RowError as error:
@@ -207,13 +205,18 @@ def _match(run: Run, flaws: Flaws) -> int:
         cursor.execute("SELECT max(sample) FROM answers_matched")
         if (cursor.fetchone()[0] or 0) >= MAX_SAMPLES:
             raise DomainError(f"The file holds more than {MAX_SAMPLES} answers to one example.", param="file")
-        cursor.execute(_UNMATCHED, {"run": run.pk, "limit": MAX_ERRORS})
-        unmatched = cursor.fetchall()
-    for line, *what, _ in unmatched:
-        flaws.add(line, _why_unmatched(*what))
-    total = int(unmatched[0][-1]) if unmatched else 0
-    flaws.count += total - len(unmatched)
-    return total
+        before, after = flaws.count, -1
+        while unmatched := _unmatched(cursor, run, after):
+            for _, line, *what in unmatched:
+                flaws.add(line, _why_unmatched(*what))
+            after = unmatched[-1][0]
+    return flaws.count - before
+
+
+def _unmatched(cursor: Any, run: Run, after: int) -> list[Any]:
+    """A page of them."""
+    cursor.execute(_UNMATCHED, {"run": run.pk, "after": after, "limit": REFRESH_ITEMS})
+    return list(cursor.fetchall())
 
 
 def _why_unmatched(
@@ -233,7 +236,7 @@ def _why_unmatched(
 
 def _finish(work: Work[Import], run: Run, rows: int, flaws: Flaws, size: int) -> None:
     job = work.job
-    with transaction.atomic(), connection.cursor() as cursor:
+    with flaws.listed_file() as file, transaction.atomic(), connection.cursor() as cursor:
         Run.objects.select_for_update().get(pk=run.pk)
         last = Column.objects.filter(run=run).aggregate(last=Max("position"))["last"]
         column = Column.objects.create(
@@ -246,7 +249,7 @@ def _finish(work: Work[Import], run: Run, rows: int, flaws: Flaws, size: int) ->
         items.refresh_columns([column.pk])
         cursor.execute(_IDS_LIKE_NUMBERS)
         sentence = f"{flaws.sentence(rows)}{_as_ids(cursor.fetchone()[0])}"
-        values = {"rows": rows, "done": size, "total": size, **flaws.facts()}
+        values = {"rows": rows, "done": size, "total": size, "errors_file": saved(file), **flaws.facts()}
         if not job.end(Import.Status.COMPLETED, sentence, **values):
             raise Stopped
         work.fence()

@@ -17,7 +17,8 @@ from apps.core import leases
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import versions
 from apps.datasets.imports import answers as answering
-from apps.datasets.imports.flaws import Flaws
+from apps.datasets.imports.accounting import FieldCounter
+from apps.datasets.imports.flaws import Flaws, recorded, saved
 from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft, stored
 from apps.datasets.imports.sources import Reading, Source, find_file, opened, sample
@@ -34,7 +35,7 @@ CHUNK_ROWS, CHUNK_BYTES = 2_000, 8 * 1024**2  # that are copied at once; a chunk
 
 COPY = (
     "COPY datasets_example (dataset_id, number, added_in, key, messages, prompt, reference, rejected, data,"
-    " fingerprint, tags, reference_messages, rejected_messages, request) FROM STDIN"
+    " fingerprint, tags, reference_messages, rejected_messages, request, line) FROM STDIN"
 )
 
 
@@ -69,34 +70,37 @@ def _import_examples(work: Work[Import]) -> None:
     file = find_file(job.project, job.file_id)
     reading = Reading(sample(file), shape=job.shape, mapping=job.mapping)
     version, number = versions.next_numbers(job.dataset)
-    flaws, added = Flaws(job), 0
-    with opened(file) as source:
-        for chunk in _chunks(_drafts(source, reading, flaws, work)):
+    fields, added = FieldCounter(reading.uses), 0
+    with opened(file) as source, recorded(job, fields) as flaws:
+        for chunk in _chunks(_drafts(source, reading, fields, flaws, work)):
             if not flaws.fatal:
                 _copy(work, chunk, version, number + added)
                 added += len(chunk)
             work.report(min(source.done, source.size), source.size)
-    flaws.settle(added)
-    _finish(work, version, added, flaws, file.bytes)
+        flaws.settle(added)
+        _finish(work, version, added, flaws, file.bytes)
 
 
-def _drafts(source: Source, reading: Reading, flaws: Flaws, work: Work[Import]) -> Iterator[Draft]:
+def _drafts(
+    source: Source, reading: Reading, fields: FieldCounter, flaws: Flaws, work: Work[Import]
+) -> Iterator[Draft]:
     """The rows that can be used. Raises `DomainError` for too many rows."""
     for count, row in enumerate(source.rows(), start=1):
         if count > settings.DATASET_MAX_ROWS:
             message = f"The file holds more than {settings.DATASET_MAX_ROWS:,} rows: split it."
             raise DomainError(message, param="file")
-        if flaws.full:
-            return
         if count % LOOK_EVERY == 0:
             work.report(min(source.done, source.size), source.size)
         if isinstance(row, Flaw):
             flaws.add(row.line, row.message)
             continue
         try:
-            yield reading.draft(row)
+            made = reading.draft(row)
         except RowError as error:
             flaws.add(row.line, str(error))
+            continue
+        fields.add(row, made.conversation, made.unused)
+        yield made
 
 
 def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
@@ -126,7 +130,7 @@ def _columns(made: Draft, dataset_id: int, number: int, version: int) -> tuple[A
     return (
         dataset_id, number, version, row.key, encode(row.messages).decode(), row.question, made.reference,
         made.rejected, made.data, fingerprint(row.messages), list(row.tags), stored(row.chosen), stored(row.rejected),
-        made.request(),
+        made.request(), made.line,
     )  # fmt: skip
 
 
@@ -135,14 +139,14 @@ def _finish(work: Work[Import], number: int, added: int, flaws: Flaws, size: int
     if added >= MANY_ROWS:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE datasets_example")  # till then plans expect one row, and join all with all
-    with transaction.atomic():
+    with flaws.listed_file() as file, transaction.atomic():
         made = versions.make(
             dataset=job.dataset, number=number, added=added, replace=job.replace,
             note=f"{job.filename} {'took the place of all' if job.replace else 'was added'}",
             created_by=job.created_by,
         )  # fmt: skip
-        values = {"version": made, "rows": added, "done": size, "total": size, **flaws.facts()}
-        if not job.end(Import.Status.COMPLETED, flaws.sentence(added), **values):
+        values = {"version": made, "rows": added, "done": size, "total": size, "errors_file": saved(file)}
+        if not job.end(Import.Status.COMPLETED, flaws.sentence(added), **values, **flaws.facts()):
             raise Stopped
         announce(type="dataset.imported", project=job.project, data={"id": job.uid})
         work.fence()

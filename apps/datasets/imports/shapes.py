@@ -29,6 +29,7 @@ class Draft:
     conversation: Conversation
     data: str
     """JSON: the row as it came."""
+    line: int
     unused: set[str] = field(default_factory=set)
     """Paths of nested keys that the example does not hold; the row as it came does."""
 
@@ -75,7 +76,7 @@ def finished(row: Row, made: Conversation, unused: set[str] | None = None) -> Dr
     key, tags = made.key or key_of(row.values), made.tags or tags_of(row.values.get("tags"))
     if key != made.key or tags != made.tags:
         made = msgspec.structs.replace(made, key=key, tags=tags)
-    return Draft(conversation=made, data=row.text, unused=unused or set())
+    return Draft(conversation=made, data=row.text, line=row.line, unused=unused or set())
 
 
 def stored(answer: Messages) -> str:

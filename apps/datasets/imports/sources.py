@@ -12,6 +12,8 @@ from django.conf import settings
 
 from apps.accounts.models import Project
 from apps.batches.models import File
+from apps.conversations.codecs import CODECS
+from apps.conversations.codecs.fields import KEYS
 from apps.core.errors import DomainError
 from apps.datasets.imports.parquet import ParquetReader
 from apps.datasets.imports.readers import HEAD, Flaw, Row, format_of, read_csv, read_jsonl
@@ -73,6 +75,16 @@ class Reading:
         if self.shape == COLUMNS:
             self.mapping = mapping or guess(sample.columns)
             self._mapper = _mapper(self.mapping, sample.columns)
+
+    @property
+    def uses(self) -> dict[str, str]:
+        """The columns that are read, with what each becomes; of those that may say a row's own id, the first counts."""
+        known = {"tags": "tags", **dict.fromkeys(KEYS, "key")}
+        if self._mapper is None:
+            return known | dict(CODECS[self.shape].columns)
+        mapped = self._mapper.uses
+        fixed = {name: each for name, each in known.items() if each not in self.mapping}
+        return fixed | mapped
 
     def draft(self, row: Row) -> Draft:
         """Raises `RowError`."""

@@ -17,6 +17,11 @@ from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
 
 FIELDS = ("prompt", "system", "reference", "rejected", "key", "tags")
+MEANINGS = {
+    "prompt": "question", "system": "system message", "reference": "chosen answer", "rejected": "rejected answer",
+    "key": "key", "tags": "tags",
+}  # fmt: skip
+"""What a field becomes, in the words of the formats (`Codec.columns`)."""
 GUESSES = {
     "prompt": ("prompt", "question", "instruction", "input", "query", "text"),
     "system": ("system", "system_prompt"),
@@ -60,6 +65,8 @@ class Mapper:
             raise _refused("Say what the prompt is: a template such as {{ question }}.")
         environment = _Environment(max_bytes)
         self._templates = {field: _compiled(environment, field, source, columns) for field, source in chosen.items()}
+        self.uses = _uses({field: environment.parse(source) for field, source in chosen.items()}, columns)
+        """The columns that the templates name, with what each becomes."""
 
     def read(self, values: Mapping[str, Any]) -> Conversation:
         """Raises `RowError`."""
@@ -124,6 +131,29 @@ def _check(tree: nodes.Template, field: str, columns: list[str]) -> None:
         if filters > MAX_FILTERS or count > MAX_NODES:
             raise _refused(f"The template of {field!r} is too long: use fewer parts and filters.")
         _check_node(node, field, columns)
+
+
+def _uses(trees: Mapping[str, nodes.Template], columns: list[str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for field, tree in trees.items():
+        for column in dict.fromkeys(_columns_in(tree, columns)):
+            found.setdefault(column, []).append(MEANINGS[field])
+    return {column: ", ".join(meanings) for column, meanings in found.items()}
+
+
+def _columns_in(node: nodes.Node, columns: list[str]) -> Iterator[str]:
+    """The columns that a template names; the whole row is all of them."""
+    if _is_row(getattr(node, "node", None), columns) and (column := _name(node)) is not None:
+        yield column
+        return
+    if isinstance(node, nodes.Name):
+        yield from columns if _is_row(node, columns) else [node.name]
+    for child in node.iter_child_nodes():
+        yield from _columns_in(child, columns)
+
+
+def _is_row(node: Any, columns: list[str]) -> bool:
+    return isinstance(node, nodes.Name) and node.name == ROW and ROW not in columns
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:

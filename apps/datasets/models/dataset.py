@@ -88,6 +88,7 @@ class Example(models.Model):
     number = models.PositiveIntegerField()  # counts from 1 within the dataset
     added_in = models.PositiveIntegerField()  # the number of a version
     removed_in = models.PositiveIntegerField(null=True, blank=True)
+    line = models.PositiveIntegerField(null=True, blank=True)  # where its row begins in the file that was imported
     key = models.TextField(blank=True)  # the row's own id, where it had one
     messages = models.TextField()  # JSON: OpenAI's chat messages, up to the question
     prompt = models.TextField()  # the last user message: what people read and search

@@ -88,6 +88,10 @@ class Import(Job):
     rows = models.PositiveIntegerField(default=0)
     skipped = models.PositiveIntegerField(default=0)
     errors: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list, blank=True)
+    reasons: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list, blank=True)
+    errors_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    accept_losses = models.BooleanField(default=False)  # else columns and keys that would be lost stop all
+    uses: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list, blank=True)
     version = models.ForeignKey(Version, on_delete=models.SET_NULL, null=True, blank=True, related_name="imports")
 
     objects = TenantQuerySet["Import"].as_manager()
@@ -130,5 +134,6 @@ class Export(Job):
     manifest: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     manifest_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    left_out_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     objects = TenantQuerySet["Export"].as_manager()
