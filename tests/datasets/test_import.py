@@ -201,3 +201,30 @@ def test_it_survives_a_worker_that_died(dataset: Dataset, keeper: Keeper) -> Non
     services.cancel_import(job=other)
     assert ended(other, keeper, KIND).status == "cancelled"
     assert dataset.examples.count() == 3
+
+
+def test_all_bad_rows_are_listed_in_a_file(dataset: Dataset, keeper: Keeper) -> None:
+    bad = "".join(f'{{"prompt": {number}, "completion": "x"}}\n' for number in range(300)) + "nonsense\n"
+    for skip_bad, status in ((True, "completed"), (False, "failed")):
+        job = run(dataset, keeper, rows(PAIRS) + bad, skip_bad=skip_bad)
+        assert job.errors_file
+        assert (job.status, job.skipped, job.errors_file.filename) == (status, 301, "rows.jsonl.errors.jsonl")
+        with job.errors_file.content.open("rb") as content:
+            listed = [json.loads(line) for line in content]
+        assert [error["line"] for error in listed] == list(range(4, 305))
+        assert listed[:100] == job.errors
+        assert [(reason["rows"], reason["line"]) for reason in job.reasons] == [(300, 4), (1, 304)]
+        assert "2 reasons" in job.message
+
+
+def test_a_second_try_leaves_one_list(dataset: Dataset, keeper: Keeper) -> None:
+    job = start(dataset, rows(PAIRS) + "x\n", skip_bad=True)
+    earlier = upload(dataset.project, "{}\n", "rows.jsonl.errors.jsonl")
+    Import.objects.filter(pk=job.pk).update(errors_file=earlier)
+    assert ended(job, keeper, KIND).errors_file.uid != earlier.uid
+    assert dataset.project.file_set.filter(filename="rows.jsonl.errors.jsonl").count() == 1
+
+
+def test_a_file_without_bad_rows_has_no_list(dataset: Dataset, keeper: Keeper) -> None:
+    job = run(dataset, keeper, rows(PAIRS))
+    assert (job.errors_file, job.reasons) == (None, [])

@@ -57,10 +57,10 @@ def test_it_works(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("rows", "how", "lost"),
     [
-        ([PAIR], {"shape": "columns"}, {}),
+        ([PAIR], {"shape": "columns"}, set()),
         ([PAIR], {"shape": "columns", "mapping": {"prompt": "{{ prompt }}"}}, {"chosen", "rejected"}),
         ([{**CHAT, **PAIR}], {"shape": "chat"}, {"rejected"}),
-        ([{**CHAT, "label": False}], {}, {"label"}),
+        ([{**CHAT, "label": False}], {"shape": "chat"}, {"label"}),
         ([{**CHAT, "weight": 0}], {}, {"weight"}),
         ([{**CHAT, "system": "Be short."}], {}, {"system"}),
         ([{**CHAT, "score_chosen": 0.0}], {}, {"score_chosen"}),
@@ -103,7 +103,7 @@ def test_columns_of_a_batch_line_are_named_with_their_keys(dataset: Dataset) -> 
 
 
 def test_an_import_that_would_lose_something_asks(api: APIClient, dataset: Dataset, keeper: Keeper) -> None:
-    rows = [CHAT, {**CHAT, "label": False}, {**CHAT, "label": True}]
+    rows = [CHAT, {**CHAT, "label": "bad"}, {**CHAT, "label": "good"}]
     file = upload(dataset.project, jsonl(rows))
     seen = api.post(f"/v1/datasets/{dataset.uid}/imports/preview", {"file_id": file.uid}, format="json").json()
     lost = {
@@ -161,5 +161,5 @@ def test_many_columns_are_bounded(dataset: Dataset, keeper: Keeper) -> None:
 
 def test_a_refusal_does_not_stop_who_accepts(dataset: Dataset) -> None:
     with pytest.raises(Conflict, match="Choose another shape or mapping"):
-        start(dataset, [{**CHAT, "label": True}])
-    assert start(dataset, [{**CHAT, "label": True}], accept_losses=True).accept_losses
+        start(dataset, [{**CHAT, "label": "good"}])
+    assert start(dataset, [{**CHAT, "label": "good"}], accept_losses=True).accept_losses

@@ -24,12 +24,14 @@ INTEGER = 2**31 - 1  # PostgreSQL's largest
 def detail(dataset: Dataset, query: Mapping[str, str]) -> dict[str, Any]:
     """`query` says which page of which version's examples: version, q, tag, after."""
     versions = list(Version.objects.filter(dataset=dataset).order_by("-number")[:SHOWN])
-    imports = Import.objects.filter(dataset=dataset).select_related("version", "created_by", "run")[:SHOWN]
+    imports = Import.objects.filter(dataset=dataset).select_related("version", "created_by", "run", "errors_file")[
+        :SHOWN
+    ]
     searches = DuplicateSearch.objects.filter(version__dataset=dataset).select_related("version")[:SHOWN]
     return {
         "versions": versions,
         "latest": versions[0] if versions else None,
-        "imports": currents(imports, importing.TOPIC),
+        "imports": currents(imports[:SHOWN], importing.TOPIC),
         "searches": currents(searches, duplicates.TOPIC),
         "splits": Split.objects.filter(version__dataset=dataset).select_related("version")[:SHOWN],
         "shares": SHARES,

@@ -84,6 +84,7 @@ class ImportForm(forms.Form):
     shape = forms.ChoiceField(choices=list(NAMES.items()), required=False)
     replace = forms.BooleanField(required=False)
     skip_bad = forms.BooleanField(required=False)
+    accept_losses = forms.BooleanField(required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,7 +99,7 @@ class ImportForm(forms.Form):
         return {"shape": data["shape"], "mapping": mapping if plain and mapping else None}
 
     def options(self) -> dict[str, Any]:
-        return {"replace": self.cleaned_data["replace"], "skip_bad": self.cleaned_data["skip_bad"]}
+        return {name: self.cleaned_data[name] for name in ("replace", "skip_bad", "accept_losses")}
 
 
 class SplitForm(ServiceForm):

@@ -98,6 +98,7 @@ class Uploads:
         """The form: as it was sent, else as the file's first rows suggest."""
         asked = request.POST if request.method == "POST" else request.GET
         common = {"shapes": NAMES.items(), "filters": ", ".join(FILTERS), "skip_bad": "skip_bad" in asked}
+        common["accept_losses"] = "accept_losses" in asked
         try:
             seen = services.preview(file=file)
         except DomainError as error:
@@ -112,7 +113,10 @@ class Uploads:
 
 def shown(seen: Preview) -> dict[str, Any]:
     """A preview for its template, with invisible characters shown."""
-    return {"drafts": list(map(_shown_draft, seen.drafts)), "flaws": seen.errors, "seen": seen}
+    return {
+        "drafts": list(map(_shown_draft, seen.drafts)), "flaws": seen.errors, "seen": seen, "uses": seen.uses,
+        "losses": seen.losses,
+    }  # fmt: skip
 
 
 def _shown_draft(draft: Draft) -> dict[str, Any]:

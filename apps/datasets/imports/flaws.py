@@ -103,7 +103,7 @@ class Flaws:
             return ""
         kinds = f" ({len(self.reasons)} reasons)" if len(self.reasons) > 1 else ""
         advice = ": correct the file, or import it again without them." if not self._job.skip_bad else "."
-        return f"{self.count:,} row{'s' * (self.count != 1)} cannot be used{kinds}, so nothing was imported{advice}"
+        return f"{self.count:,} row{'s' * (self.count != 1)} cannot be used, so nothing was imported{kinds}{advice}"
 
     def _lost(self) -> str:
         return would_lose(self._fields.losses(), "Nothing was imported") if self._fields and self._loses else ""

@@ -19,6 +19,7 @@ from apps.datasets import versions
 from apps.datasets.imports import answers as answering
 from apps.datasets.imports.accounting import FieldCounter
 from apps.datasets.imports.flaws import Flaws, recorded, saved
+from apps.datasets.imports.pairing import is_thumb_down, pair
 from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft, stored
 from apps.datasets.imports.sources import Reading, Source, find_file, opened, sample
@@ -70,15 +71,16 @@ def _import_examples(work: Work[Import]) -> None:
     file = find_file(job.project, job.file_id)
     reading = Reading(sample(file), shape=job.shape, mapping=job.mapping)
     version, number = versions.next_numbers(job.dataset)
-    fields, added = FieldCounter(reading.uses), 0
+    fields, added, thumbs_down = FieldCounter(reading.uses), 0, 0
     with opened(file) as source, recorded(job, fields) as flaws:
         for chunk in _chunks(_drafts(source, reading, fields, flaws, work)):
             if not flaws.fatal:
                 _copy(work, chunk, version, number + added)
                 added += len(chunk)
+                thumbs_down += sum(is_thumb_down(made.conversation) for made in chunk)
             work.report(min(source.done, source.size), source.size)
         flaws.settle(added)
-        _finish(work, version, added, flaws, file.bytes)
+        _finish(work, version, added, flaws, file.bytes, paired=bool(thumbs_down))
 
 
 def _drafts(
@@ -134,19 +136,29 @@ def _columns(made: Draft, dataset_id: int, number: int, version: int) -> tuple[A
     )  # fmt: skip
 
 
-def _finish(work: Work[Import], number: int, added: int, flaws: Flaws, size: int) -> None:
+def _finish(work: Work[Import], number: int, added: int, flaws: Flaws, size: int, *, paired: bool) -> None:
     job = work.job
     if added >= MANY_ROWS:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE datasets_example")  # till then plans expect one row, and join all with all
     with flaws.listed_file() as file, transaction.atomic():
+        pairs = pair(job.dataset_id, number) if paired else 0
         made = versions.make(
-            dataset=job.dataset, number=number, added=added, replace=job.replace,
+            dataset=job.dataset, number=number, added=added - pairs, replace=job.replace,
             note=f"{job.filename} {'took the place of all' if job.replace else 'was added'}",
             created_by=job.created_by,
         )  # fmt: skip
         values = {"version": made, "rows": added, "done": size, "total": size, "errors_file": saved(file)}
-        if not job.end(Import.Status.COMPLETED, flaws.sentence(added), **values, **flaws.facts()):
+        if not job.end(
+            Import.Status.COMPLETED, flaws.sentence(added, _as_pairs(added, pairs)), **values, **flaws.facts()
+        ):
             raise Stopped
         announce(type="dataset.imported", project=job.project, data={"id": job.uid})
         work.fence()
+
+
+def _as_pairs(rows: int, pairs: int) -> str:
+    if not pairs:
+        return ""
+    examples = f"{rows - pairs:,} example{'s' * (rows - pairs != 1)}"
+    return f" as {examples} ({pairs:,} pair{'s' * (pairs != 1)} of a thumb up with a thumb down)"

@@ -29,13 +29,17 @@ class Command(BaseCommand):
         parser.add_argument("--map", action="append", default=[], metavar="FIELD=TEMPLATE", help=fields)
         parser.add_argument("--replace", action="store_true", help="the new version holds these rows only")
         parser.add_argument("--skip-bad", action="store_true", help="leave bad rows out; else one stops all")
+        parser.add_argument(
+            "--accept-losses", action="store_true", help="import although columns or keys are lost; else they stop all"
+        )
         parser.add_argument("--wait", action="store_true", help="until it has ended; exit code 1 unless it completed")
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:
             job = _start(project_or_oldest(options["project"]), options)
         except DomainError as error:
-            raise CommandError(error.message) from error
+            hint = " (--accept-losses)" if error.param == "accept_losses" else ""
+            raise CommandError(f"{error.message}{hint}") from error
         except OSError as error:
             raise CommandError(f"Cannot read {options['file']}: {error.strerror}.") from error
         self.stdout.write(job.uid)
@@ -56,7 +60,7 @@ def _start(project: Project, options: dict[str, Any]) -> Import:
         dataset = dataset or create_dataset(project=project, name=options["dataset"])
         return start_import(
             dataset=dataset, file=file, shape=options["shape"], mapping=mapping or None, replace=options["replace"],
-            skip_bad=options["skip_bad"],
+            skip_bad=options["skip_bad"], accept_losses=options["accept_losses"],
         )  # fmt: skip
     except DomainError:
         delete_file(file=file)
