@@ -9,7 +9,7 @@ function offer(form) {
   const policies = [...form.querySelectorAll("[name=answers]")];
   for (const policy of policies) {
     const option = policy.closest(".bs-option");
-    option.hidden = format.dataset[option.dataset.pairs === "1" ? "pairs" : "answers"] !== "1";
+    option.hidden = !format.dataset.kinds.split(" ").includes(option.dataset.kind);
     policy.disabled = option.hidden;
   }
   if (!policies.some((policy) => policy.checked && !policy.disabled)) {

@@ -9,6 +9,7 @@ from apps.conversations.codecs import (
     preference,
     prompt_completion,
     sharegpt,
+    sharegpt_pairs,
     unpaired,
 )
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
@@ -17,7 +18,16 @@ __all__ = ["CODECS", "CannotHold", "Codec", "Values", "detect"]
 
 CODECS = {
     module.CODEC.name: module.CODEC
-    for module in (openai_batch, preference, unpaired, openai_chat, sharegpt, alpaca, prompt_completion)
+    for module in (
+        openai_batch,
+        sharegpt_pairs,
+        preference,
+        unpaired,
+        openai_chat,
+        sharegpt,
+        alpaca,
+        prompt_completion,
+    )
 }
 """By name. A row may look like several: what says more about the answers comes first."""
 

@@ -15,6 +15,8 @@ class CannotHold(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
+    """What `write` gives and `read` takes is JSON: its structs encode with `apps.conversations.conversation.encode`."""
+
     name: str
     title: str
     """What people read."""
@@ -25,3 +27,6 @@ class Codec:
     read: Callable[[Values, set[str]], Conversation]
     """A row's conversation. The set gets the paths of nested keys that are not used, "messages[].score" for example.
     Raises `RowError`."""
+    write: Callable[[Conversation], dict[str, Any]]
+    """The row of a conversation, with no key for what it does not have. Its own key and tags are not the format's
+    business. Raises `CannotHold`."""

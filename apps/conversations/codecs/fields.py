@@ -15,6 +15,8 @@ BESIDE = {
     "chat_template_kwargs": "template arguments",
 }  # fmt: skip
 """Keys beside the messages of a row, and what they become."""
+SYSTEMS = ("system", "system_prompt")
+"""Columns that say the system prompt; the first that is there."""
 KEYS = ("custom_id", "id", "key", "uuid")
 """Columns that say a row's own id; the first that is there."""
 KEY_CHARACTERS = 500
@@ -71,6 +73,16 @@ def text(values: Values, name: str, *, needed: bool = False) -> str:
     return value
 
 
+def instructed(values: Values, name: str, more: str = "") -> str:
+    """A question, and what it is about in a column of its own. Raises `RowError`."""
+    question, given = text(values, name, needed=True), text(values, more) if more else ""
+    return f"{question}\n\n{given}" if given.strip() else question
+
+
+def system_of(values: Values) -> str:
+    return next(filter(None, (text(values, name) for name in SYSTEMS)), "")
+
+
 def user(question: str, system: str = "") -> Messages:
     first = (Message(role="system", content=system),) if system else ()
     return (*first, Message(role="user", content=question))
@@ -85,7 +97,7 @@ def prompt(values: Values, unused: set[str]) -> Messages:
     """A prompt as text, or as a conversation."""
     if isinstance(values.get("prompt"), list):
         return read_messages(values["prompt"], "prompt", unused)
-    return user(text(values, "prompt", needed=True), text(values, "system"))
+    return user(text(values, "prompt", needed=True), system_of(values))
 
 
 def key_of(values: Values) -> str:

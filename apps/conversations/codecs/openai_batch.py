@@ -1,5 +1,8 @@
 """Lines of OpenAI's batches: https://platform.openai.com/docs/guides/batch. Parameters of the request stay metadata."""
 
+from typing import Any
+
+from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
 from apps.conversations.codecs.fields import asked, of_messages, text, user
 from apps.conversations.conversation import Conversation
@@ -19,10 +22,16 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     return asked(Conversation(messages=user(text(body, name, needed=True), text(body, "instructions"))))
 
 
+def _write(conversation: Conversation) -> dict[str, Any]:
+    body = {"messages": holding.all_messages(conversation), **holding.beside(conversation)}
+    return {"custom_id": conversation.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
 CODEC = Codec(
     name="batch",
     title="OpenAI batch lines",
     columns={"custom_id": "key", "body": "messages, tools", "method": "kept as metadata", "url": "kept as metadata"},
     fits=lambda row: isinstance(row.get("body"), dict),
     read=_read,
+    write=_write,
 )

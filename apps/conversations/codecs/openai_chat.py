@@ -1,5 +1,8 @@
 """OpenAI's chat rows: https://platform.openai.com/docs/guides/supervised-fine-tuning. TRL's conversational rows too."""
 
+from typing import Any
+
+from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
 from apps.conversations.codecs.fields import BESIDE, of_messages
 from apps.conversations.conversation import Conversation
@@ -11,10 +14,15 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     return of_messages(messages, values)
 
 
+def _write(conversation: Conversation) -> dict[str, Any]:
+    return {"messages": holding.all_messages(conversation), **holding.beside(conversation)}
+
+
 CODEC = Codec(
     name="chat",
     title="Chat messages",
     columns={"messages": "messages", **BESIDE},
     fits=lambda row: isinstance(row.get("messages"), list),
     read=_read,
+    write=_write,
 )

@@ -1,59 +1,106 @@
-"""Pairs of a better and a worse answer, as OpenAI and as TRL write them:
+"""Pairs of a better and a worse answer, as OpenAI and as TRL write them, and as Orca's, UltraFeedback's and
+LLaMA-Factory's files name them:
 https://platform.openai.com/docs/guides/direct-preference-optimization,
 https://huggingface.co/docs/trl/dataset_formats#preference.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
-from apps.conversations.codecs.fields import BESIDE, asked, beside, prompt
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, asked, beside, instructed, prompt, system_of, user
 from apps.conversations.conversation import Conversation, Messages
+from apps.conversations.errors import RowError
 from apps.conversations.messages import read_answer, read_messages
 
 OPENAI_SIDES = (("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion"))
+SIDES = ("chosen", "rejected")
+QUESTIONS = ("prompt", "question", "instruction", "input")
+"""Columns that say the question where it stands outside of the sides; the first that is there."""
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
     if isinstance(given := values.get("input"), Mapping):
         messages = read_messages(given.get("messages"), "input.messages", unused)
-        better, worse = (read_answer(values.get(a, values.get(b)), a, unused) for a, b in OPENAI_SIDES)
+        better, worse = (read_answer(_side(values, names), names[0], unused) for names in OPENAI_SIDES)
         return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(given)))
-    if values.get("prompt") is None:
-        messages, better, worse = _parted(*(read_messages(values.get(side), side, unused) for side in SIDES))
+    better, worse = (read_answer(values.get(side), side, unused) for side in SIDES)
+    if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
+        messages, better, worse = _parted(better, worse)
+        _account(values, messages, unused)
     else:
-        messages = prompt(values, unused)
-        better, worse = (_without(messages, read_answer(values.get(side), side, unused)) for side in SIDES)
+        messages = _question(values, unused)
+    if values.get("messages") not in (None, values.get("chosen")):
+        unused.add("messages")
     return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values)))
 
 
-SIDES = ("chosen", "rejected")
+def _side(values: Values, names: tuple[str, str]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _question(values: Values, unused: set[str]) -> Messages:
+    name = next((name for name in QUESTIONS if values.get(name) is not None), "prompt")
+    if name == "prompt":
+        return prompt(values, unused)
+    more = "input" if name == "instruction" else ""
+    return user(instructed(values, name, more), system_of(values))
 
 
 def _parted(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    """The prompt is what both conversations begin with."""
+    """Each side is a whole conversation: the prompt is what both begin with, up to an answer of the assistant's."""
     pairs = enumerate(zip(chosen, rejected, strict=False))
     same = next((at for at, (one, other) in pairs if one != other), 0)
+    while same and not chosen[same].role == rejected[same].role == "assistant":
+        same -= 1
+    if not same:
+        raise RowError("'chosen' and 'rejected' must begin with the same question, and part at the assistant's answer.")
     return chosen[:same], chosen[same:], rejected[same:]
 
 
-def _without(messages: Messages, side: Messages) -> Messages:
-    """Some files repeat the prompt in each side."""
-    return side[len(messages) :] if side[: len(messages)] == messages else side
+def _account(values: Values, messages: Messages, unused: set[str]) -> None:
+    """The question beside the sides repeats what they begin with, or it is not used."""
+    said = {message.text.strip() for message in messages}
+    for name in QUESTIONS:
+        value = values.get(name)
+        repeats = value is None or isinstance(value, list) or (isinstance(value, str) and value.strip() in said | {""})
+        if not repeats:
+            unused.add(name)
+
+
+def _write(conversation: Conversation) -> dict[str, Any]:
+    """TRL's, with an explicit prompt."""
+    better, worse = holding.pair(conversation)
+    row = {"prompt": conversation.messages, "chosen": better, "rejected": worse}
+    return row | holding.beside(conversation)
+
+
+def write_openai(conversation: Conversation) -> dict[str, Any]:
+    """OpenAI's, whose sides are one message each. Raises `CannotHold`."""
+    better, worse = map(holding.one, holding.pair(conversation))
+    return {
+        "input": {"messages": conversation.messages, **holding.beside(conversation)},
+        "preferred_output": [better],
+        "non_preferred_output": [worse],
+    }
 
 
 CODEC = Codec(
     name="preference",
     title="Preference pairs",
     columns={
-        "prompt": "question",
+        **dict.fromkeys(QUESTIONS, "question"),
         "chosen": "chosen answer",
         "rejected": "rejected answer",
-        "system": "system message",
+        **dict.fromkeys(SYSTEMS, "system message"),
         "input": "messages, tools",
+        "messages": "the chosen conversation again",
         **dict.fromkeys(OPENAI_SIDES[0], "chosen answer"),
         **dict.fromkeys(OPENAI_SIDES[1], "rejected answer"),
         **BESIDE,
     },
-    fits=lambda row: {"chosen", "rejected"} <= row.keys() or any(name in row for name in OPENAI_SIDES[0]),
+    fits=lambda row: all(row.get(side) is not None for side in SIDES) or any(name in row for name in OPENAI_SIDES[0]),
     read=_read,
+    write=_write,
 )

@@ -1,49 +1,109 @@
-"""ShareGPT's conversations: https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md."""
+"""ShareGPT's conversations: https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 
+Calls of tools are turns of their own, their arguments an object; results answer the calls in their order.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
-from apps.conversations.codecs.codec import Codec, Values
+import msgspec
+
+from apps.conversations.codecs import holding
+from apps.conversations.codecs.codec import CannotHold, Codec, Values
 from apps.conversations.codecs.fields import BESIDE, of_messages, text
-from apps.conversations.conversation import Conversation
+from apps.conversations.conversation import Conversation, Message, Messages, encode
 from apps.conversations.errors import RowError
-from apps.conversations.messages import read_messages
+from apps.conversations.messages import ROLES, read_messages
 
 SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "system": "system", "tool": "tool",
     "observation": "tool", "function_response": "tool", "function_call": "assistant",
 }  # fmt: skip
+NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
+LISTS = ("conversations", "conversation")
+WHO, SAID = ("from", "role", "user"), ("value", "content", "text")
+"""What turns call the one who speaks, and what was said."""
+OTHER_ORDER = "results of tools in another order than their calls"
+TEXT_AND_CALLS = "text beside calls of tools"
+
+
+def turns(values: Values, unused: set[str]) -> Messages:
+    """Of the list of turns, the system prompt that stands beside it first. Raises `RowError`."""
+    name = next((name for name in LISTS if values.get(name) is not None), LISTS[0])
+    said = values.get(name)
+    if not isinstance(said, list) or not said:
+        raise RowError(f"{name!r} must be a list of turns.")
+    entries = [entry(turn) for turn in said]
+    if (system := text(values, "system")) and entries[0].get("role") != "system":
+        entries.insert(0, {"role": "system", "content": system})
+    return read_messages(entries, name, unused)
+
+
+def entry(turn: Any) -> dict[str, Any]:
+    """The turn as one of OpenAI's messages. Raises `RowError`."""
+    if not isinstance(turn, dict):
+        raise RowError(f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}.")
+    if isinstance(turn.get("role"), str) and turn["role"] in ROLES and turn.keys() & {"content", "tool_calls"}:
+        return turn
+    who = next((key for key in WHO if turn.get(key) is not None), "")
+    said = next((key for key in SAID if turn.get(key) is not None), "")
+    speaker = turn[who].lower() if who and isinstance(turn[who], str) else ""
+    role = SPEAKERS.get(speaker)
+    if role is None or not said or not isinstance(turn[said], str):
+        raise RowError(f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}.")
+    rest = {key: value for key, value in turn.items() if key not in (who, said)}
+    if speaker == "function_call":
+        return {**rest, "role": role, "content": None, "tool_calls": turn[said]}
+    return {**rest, "role": role, "content": turn[said]}
+
+
+def written(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """The turns. Raises `CannotHold`."""
+    found, waiting = [], list[str]()
+    for message in messages:
+        if message.role == "tool" and (not waiting or waiting.pop(0) != message.tool_call_id):
+            raise CannotHold(OTHER_ORDER)
+        waiting += [call.id for call in message.tool_calls]
+        found.append(_turn(message))
+    return found
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    if message.weight == 0:
+        return _turn(msgspec.structs.replace(message, weight=None)) | {"weight": 0}
+    holding.check(message)
+    said = holding.content(message)
+    if not message.tool_calls:
+        return {"from": NAMES[message.role], "value": said}
+    if said:
+        raise CannotHold(TEXT_AND_CALLS)
+    calls = [
+        {"name": call.function.name, "arguments": msgspec.Raw(call.function.arguments.encode())}
+        for call in message.tool_calls
+    ]
+    return {"from": "function_call", "value": encode(calls if len(calls) > 1 else calls[0]).decode()}
+
+
+def tools(conversation: Conversation) -> dict[str, str]:
+    """The column of tools, as text; none where there are none."""
+    holding.nothing_beside(conversation, tools=True)
+    return {"tools": encode(conversation.tools).decode()} if conversation.tools else {}
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
-    turns = values.get("conversations")
-    if not isinstance(turns, list) or not turns:
-        raise RowError("'conversations' must be a list of turns.")
-    entries = [_entry(turn) for turn in turns]
-    if (system := text(values, "system")) and entries[0].get("role") != "system":
-        entries.insert(0, {"role": "system", "content": system})
-    messages = read_messages(entries, "conversations", unused)
-    return of_messages(messages, values)
+    return of_messages(turns(values, unused), values)
 
 
-def _entry(turn: Any) -> dict[str, Any]:
-    """The turn as one of OpenAI's messages."""
-    if isinstance(turn, dict) and "role" in turn:
-        return turn
-    speaker = turn.get("from") if isinstance(turn, dict) else None
-    role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
-    if role is None or not isinstance(turn.get("value"), str):
-        raise RowError(f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}.")
-    rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
-    if speaker == "function_call":
-        return {**rest, "role": role, "content": None, "tool_calls": turn["value"]}
-    return {**rest, "role": role, "content": turn["value"]}
+def _write(conversation: Conversation) -> dict[str, Any]:
+    return {"conversations": written(holding.all_messages(conversation)), **tools(conversation)}
 
 
 CODEC = Codec(
     name="sharegpt",
     title="ShareGPT conversations",
-    columns={"conversations": "messages", "system": "system message", **BESIDE},
-    fits=lambda row: isinstance(row.get("conversations"), list),
+    columns={**dict.fromkeys(LISTS, "messages"), "system": "system message", **BESIDE},
+    fits=lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     read=_read,
+    write=_write,
 )

@@ -6,12 +6,14 @@ https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 from collections.abc import Mapping
 from typing import Any
 
-from apps.conversations.codecs.codec import Codec, Values
+from apps.conversations.codecs import holding
+from apps.conversations.codecs.codec import CannotHold, Codec, Values
 from apps.conversations.codecs.fields import BESIDE, asked, beside, prompt
 from apps.conversations.conversation import Conversation
 from apps.conversations.errors import RowError
 from apps.conversations.messages import read_answer
 
+BOTH = "two answers in one row"
 LABELS = ("label", "kto_tag")
 TEXTS: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False}
 """As files without a type for it write a label: 1 and 0, or text."""
@@ -48,6 +50,16 @@ def _fits(row: Values) -> bool:
     return "completion" in row and any(_label(row.get(name)) is not None for name in LABELS)
 
 
+def _write(conversation: Conversation) -> dict[str, Any]:
+    """TRL's conversational form."""
+    if conversation.chosen and conversation.rejected:
+        raise CannotHold(BOTH)
+    if not (answer := conversation.chosen or conversation.rejected):
+        raise CannotHold(holding.NO_ANSWER)
+    row = {"prompt": conversation.messages, "completion": answer, "label": bool(conversation.chosen)}
+    return row | holding.beside(conversation)
+
+
 CODEC = Codec(
     name="kto",
     title="Thumbs up and down",
@@ -61,4 +73,5 @@ CODEC = Codec(
     },
     fits=_fits,
     read=_read,
+    write=_write,
 )

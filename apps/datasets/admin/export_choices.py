@@ -14,7 +14,7 @@ from apps.core.errors import DomainError
 from apps.datasets.admin.filterbar import WORDS
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
-from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Member, Run, Split
 from apps.datasets.reviews.filters import Filters
 from apps.models.models import HubToken
@@ -27,6 +27,7 @@ TITLES = {
     "preferences": "Preferences",
     "starred_pairs": "Gold star against the rest",
     "reference_pairs": "Expected against rejected",
+    "reference_labels": "Expected and rejected",
 }
 
 
@@ -102,13 +103,14 @@ def offer(request: HttpRequest, chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def policies(run: Run | None) -> list[tuple[str, str, str, bool]]:
-    """(value, title, sentence, whether it gives pairs), those that make sense."""
+def policies(run: Run | None) -> list[tuple[str, str, str, str]]:
+    """(value, title, sentence, what it gives: "answers", "pairs" or "labels"), those that make sense."""
     columns = run.columns.order_by("position").values_list("label", flat=True) if run else []
     return [
-        *((name, TITLES[name], sentence, False) for name, sentence in POLICIES.items()),
-        *((f"{COLUMN}{label}", label, "Whatever it answered", False) for label in dict.fromkeys(columns)),
-        *((name, TITLES[name], sentence, True) for name, sentence in PAIR_POLICIES.items()),
+        *((name, TITLES[name], sentence, "answers") for name, sentence in POLICIES.items()),
+        *((f"{COLUMN}{label}", label, "Whatever it answered", "answers") for label in dict.fromkeys(columns)),
+        *((name, TITLES[name], sentence, "pairs") for name, sentence in PAIR_POLICIES.items()),
+        *((name, TITLES[name], sentence, "labels") for name, sentence in LABEL_POLICIES.items()),
     ]
 
 

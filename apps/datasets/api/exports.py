@@ -23,7 +23,7 @@ from apps.core.errors import Conflict
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import TOPIC
-from apps.datasets.exports.selection import PAIR_POLICIES, POLICIES
+from apps.datasets.exports.selection import LABEL_POLICIES, PAIR_POLICIES, POLICIES
 from apps.datasets.models import Dataset, Export, Member, Run, Split
 from apps.datasets.reviews.filters import Filters
 from apps.events import sse
@@ -39,7 +39,7 @@ class NewExportSerializer(serializers.Serializer[Any]):
         max_length=210,
         required=False,
         default="",
-        help_text=f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}.",
+        help_text=f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}; for kto {', '.join(LABEL_POLICIES)} too.",
     )
     filters = serializers.DictField(
         child=serializers.CharField(), required=False, default=dict, help_text="As in a run's list of items."

@@ -5,6 +5,7 @@ that say so. Killed before that, it leaves bytes that no row names, and is begun
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -46,7 +47,7 @@ def perform(work: Work[Export]) -> None:
             setting = Setting(
                 scratch=folder,
                 about=lambda: about | {"counts": tally.counts()},
-                pairs=selection.pairs,
+                kind=selection.kind,
                 leave_out=tally.leave_out,
             )
             stored.append(_write(work, selection, setting, tally, prefix))
@@ -68,7 +69,9 @@ def _write(work: Work[Export], selection: Selection, setting: Setting, tally: Ta
     chosen = FORMATS[work.job.format]
     with connect(autocommit=False) as source:
         source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        rows = _told(work, selection.rows(source), tally, selection.count(source))
+        total, uses = selection.look(source)
+        setting = replace(setting, uses=uses, special=lambda: selection.rows(source, uses))
+        rows = _told(work, selection.rows(source), tally, total)
         return storage.write(f"{prefix}{chosen.suffix}", chosen.write(rows, setting))
 
 

@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 from apps.batches.storage import Stored
 from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.exports.formats import Row
-from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Preference, Rating, Run, Star
 
 PRODUCT = "vLLM Batch Server"
@@ -24,6 +24,8 @@ class Tally:
     parts: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
     """Rows that the format has no place for."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """What it has no place for, with the number of such rows."""
 
     @property
     def rows(self) -> int:
@@ -32,9 +34,10 @@ class Tally:
     def read(self, row: Row) -> None:
         self.parts[row.part] += 1
 
-    def leave_out(self, row: Row) -> None:
+    def leave_out(self, row: Row, reason: str) -> None:
         self.parts[row.part] -= 1
         self.left_out += 1
+        self.reasons[reason] += 1
 
     def counts(self) -> dict[str, Any]:
         parts = {part: count for part, count in sorted(self.parts.items()) if count}
@@ -65,7 +68,7 @@ def describe(dataset: Dataset, selection: Selection, format_name: str) -> dict[s
 def policy_of(answers: str) -> str:
     if answers.startswith(COLUMN):
         return f"What {answers.removeprefix(COLUMN)} answered"
-    return (POLICIES | PAIR_POLICIES)[answers]
+    return (POLICIES | PAIR_POLICIES | LABEL_POLICIES)[answers]
 
 
 def models_of(run: Run | None) -> list[dict[str, str]]:

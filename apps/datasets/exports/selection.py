@@ -3,17 +3,16 @@
 Not in charge of how rows are written (`formats`), nor of the job (`exporting`).
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import psycopg
 from django.db.models import Exists, OuterRef, QuerySet
 
 from apps.core.errors import DomainError
-from apps.datasets.exports.formats import Row
+from apps.datasets.exports.examples import COLUMNS, USES, row_of
+from apps.datasets.exports.formats import FORMATS, Kind, Row
 from apps.datasets.models import Example, Export, Item, Review, Run, Split, Version
 from apps.datasets.reviews.filters import Filters
 
@@ -28,6 +27,9 @@ PAIR_POLICIES = {
     "preferences": "What most reviewers preferred of two; ties are left out",
     "starred_pairs": "The gold star against every other answer of the run that differs",
     "reference_pairs": "The expected answer against the rejected one that the example came with",
+}
+LABEL_POLICIES = {
+    "reference_labels": "The expected answers as good ones, the rejected ones that examples came with as bad ones",
 }
 COLUMN = "column:"
 
@@ -90,17 +92,27 @@ FROM datasets_example WHERE dataset_id = %(dataset)s
 """,
 }
 
-# The row as it came is read only where it may hold tools.
-_COLUMNS = """
-e.number, e.messages, chosen.text, chosen.rejected, chosen.label, coalesce(m.part, 'train'), e.key, e.tags,
-CASE WHEN e.data LIKE '%%"tools"%%' THEN e.data ELSE '' END
+_CHOICES["reference_labels"] = _CHOICES["reference_pairs"]
+
+# The better and the worse answers of pairs as rows of their own, each once.
+_UNPAIRED = """
+SELECT * FROM (
+    SELECT DISTINCT ON (example_id, md5(text)) example_id, text, '' AS rejected, label, 2 * tie AS tie
+    FROM ({choice}) good WHERE text ~ '\\S' ORDER BY example_id, md5(text), tie
+) once UNION ALL SELECT * FROM (
+    SELECT DISTINCT ON (example_id, md5(rejected)) example_id, '' AS text, rejected, label, 2 * tie + 1 AS tie
+    FROM ({choice}) bad WHERE rejected ~ '\\S' ORDER BY example_id, md5(rejected), tie
+) once
 """
 _JOINS = """) chosen JOIN datasets_example e ON e.id = chosen.example_id
 LEFT JOIN datasets_member m ON m.example_id = e.id AND m.split_id = %(split)s
 WHERE e.id IN ("""
-_TEXTS = r") AND chosen.text ~ '\S'"
+_END = ")"
+_TEXTS = r" AND chosen.text ~ '\S'"
 _SPLIT = " AND m.part IS NOT NULL AND (%(part)s = '' OR m.part = %(part)s)"
-_PAIR = r" AND chosen.rejected ~ '\S' AND chosen.rejected <> chosen.text"
+_PAIR = r" AND chosen.rejected ~ '\S' AND {differ}"
+_DIFFER = "chosen.rejected <> chosen.text"
+_SIDES_DIFFER = f"(e.reference_messages <> e.rejected_messages OR {_DIFFER})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +124,19 @@ class Selection:
     part: str
     """Of the split; empty: all of them, each row with its own."""
     answers: str
-    """One of POLICIES or PAIR_POLICIES, or "column:" with the label of one."""
+    """One of POLICIES, PAIR_POLICIES or LABEL_POLICIES, or "column:" with the label of one."""
+    unpaired: bool = False
+    """The answers of pairs are rows of their own."""
+
+    @property
+    def kind(self) -> Kind:
+        if self.unpaired:
+            return Kind.LABELS
+        return Kind.PAIRS if self.answers in PAIR_POLICIES else Kind.ANSWERS
 
     @property
     def pairs(self) -> bool:
-        return self.answers in PAIR_POLICIES
+        return self.kind == Kind.PAIRS
 
     def examples(self) -> QuerySet[Example]:
         """Those that may be in it, rejected ones left out. Raises `DomainError` for filters that make no sense."""
@@ -132,20 +152,52 @@ class Selection:
             (rows,) = cursor.fetchone() or (0,)
         return int(rows)
 
-    def rows(self, connection: psycopg.Connection[Any]) -> Iterator[Row]:
-        """By number, a bounded number of them in memory. The connection must not autocommit."""
-        with connection.cursor(name="export") as cursor:
-            cursor.itersize = FETCH
-            cursor.execute(self._sql(connection, _COLUMNS) + " ORDER BY e.number, chosen.tie")
-            for row in cursor:
-                yield _row(row)
-        connection.rollback()  # or it would be idle in a transaction for as long as the last rows are written
+    def look(self, connection: psycopg.Connection[Any]) -> tuple[int, frozenset[str]]:
+        """How many rows there are, and which of `USES` some of them have."""
+        with connection.cursor() as cursor:
+            each = ", ".join(f"coalesce(bool_or({self._says(name)}), false)" for name in USES)
+            cursor.execute(self._sql(connection, f"count(*), {each}"))
+            rows, *found = cursor.fetchone() or (0,)
+        return int(rows), frozenset(name for name, used in zip(USES, found, strict=False) if used)
 
-    def _sql(self, connection: psycopg.Connection[Any], columns: str) -> Any:
+    def rows(self, connection: psycopg.Connection[Any], uses: frozenset[str] | None = None) -> Iterator[Row]:
+        """By number, a bounded number of them in memory; with `uses`, those that have one of them.
+
+        The connection must not autocommit: all rows are those of one moment.
+        """
+        only = f" AND ({' OR '.join(map(self._says, sorted(uses)))})" if uses else ""
+        with connection.cursor(name="export_special" if uses else "export") as cursor:
+            cursor.itersize = FETCH
+            cursor.execute(self._sql(connection, self._columns, only) + " ORDER BY e.number, chosen.tie")
+            for row in cursor:
+                yield row_of(row)
+        if not uses:
+            connection.rollback()  # or it would be idle in a transaction for as long as the last rows are written
+
+    @property
+    def _of_examples(self) -> bool:
+        """The answers are what the examples came with."""
+        return self.answers.startswith("reference")
+
+    @property
+    def _columns(self) -> str:
+        sides = "e.reference_messages, e.rejected_messages" if self._of_examples else "'', ''"
+        return f"{COLUMNS}, {sides}"
+
+    def _says(self, use: str) -> str:
+        sides = " || e.reference_messages || e.rejected_messages" if self._of_examples else ""
+        return USES[use].format(messages=f"(e.messages{sides})")
+
+    def _sql(self, connection: psycopg.Connection[Any], columns: str, only: str = "") -> Any:
         """Complete, with its values in it: the conditions of filters come from the ORM as text and values."""
         client = psycopg.ClientCursor(connection)
         choice = _CHOICES[COLUMN if self.answers.startswith(COLUMN) else self.answers]
-        more = (_SPLIT if self.split else "") + (_PAIR if self.pairs else "")
+        more = "" if self.unpaired else _TEXTS
+        if self.unpaired:
+            choice = _UNPAIRED.format(choice=choice)
+        if self.pairs:
+            more += _PAIR.format(differ=_SIDES_DIFFER if self._of_examples else _DIFFER)
+        more += (_SPLIT if self.split else "") + only
         values = {
             "dataset": self.version.dataset_id,
             "run": self.run and self.run.pk,
@@ -154,32 +206,9 @@ class Selection:
             "label": self.answers.removeprefix(COLUMN),
         }
         before = f"SELECT {columns} FROM ({choice}{_JOINS}"  # noqa: S608 - no value is in it
-        ours = [client.mogrify(piece, values) for piece in (before, _TEXTS + more)]
+        ours = [client.mogrify(piece, values) for piece in (before, _END + more)]
         examples = self.examples().order_by().values("pk").query.sql_with_params()
         return client.mogrify(*examples).join(ours)
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    number, messages, text, rejected, label, part, key, tags, data = values
-    return Row(
-        number=number, messages=decoded(messages), answer=text, rejected=rejected, source=label, part=part, key=key,
-        tags=tags, tools=tools_in(decoded(data)) if data else None,
-    )  # fmt: skip
-
-
-def decoded(text: str) -> Any:
-    """JSON that may hold half of a surrogate pair, which no UTF-8 has: a question mark takes its place."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def tools_in(data: Any) -> list[Any] | None:
-    """Of a row as it came: a chat row, or a line of a batch."""
-    body = data.get("body", data) if isinstance(data, dict) else {}
-    tools = body.get("tools") if isinstance(body, dict) else None
-    return tools if isinstance(tools, list) and tools else None
 
 
 def selection_of(export: Export) -> Selection:
@@ -197,4 +226,10 @@ def selection_of(export: Export) -> Selection:
         split=split,
         part=spec.get("part", ""),
         answers=spec["answers"],
+        unpaired=is_unpaired(export.format, spec["answers"]),
     )
+
+
+def is_unpaired(format: str, answers: str) -> bool:  # noqa: A002 - the field's own word
+    """Whether the answers of pairs are rows of their own in a file of this format."""
+    return answers in LABEL_POLICIES or (answers in PAIR_POLICIES and not FORMATS[format].pairs)

@@ -8,10 +8,10 @@ from django.db import connection, transaction
 from apps.batches.services import delete_file
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
-from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.formats import FORMATS, Format
 from apps.datasets.exports.job import KIND, NOTHING
 from apps.datasets.exports.pushing import token_of
-from apps.datasets.exports.selection import COLUMN, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection, is_unpaired
 from apps.datasets.models import Dataset, Export, Member, Run, Split
 from apps.datasets.reviews.filters import Filters
 
@@ -33,8 +33,8 @@ def start_export(  # noqa: PLR0913 - a choice each
 ) -> Export:
     """An export that waits for a worker. Of the items of a run; without one, of a version: the split's, or the latest.
 
-    `answers` is one of `selection.POLICIES` or `selection.PAIR_POLICIES`, "column:LABEL", or empty for what the format
-    usually takes. Raises `DomainError`, also when there is nothing to export.
+    `answers` is one of `selection.POLICIES`, `PAIR_POLICIES` or `LABEL_POLICIES`, "column:LABEL", or empty for what
+    the format usually takes. Raises `DomainError`, also when there is nothing to export.
     """
     selection = select(
         dataset=dataset, format=format, run=run, filters=(filters or Filters()).seen_by(created_by), split=split,
@@ -80,7 +80,10 @@ def select(
     version = run.version if run else split.version if split else dataset.versions.order_by("-number").first()
     if version is None:
         raise DomainError(f"{dataset} has no examples yet: import some.", param="dataset")
-    selection = Selection(version=version, run=run, filters=filters, split=split, part=part, answers=answers)
+    selection = Selection(
+        version=version, run=run, filters=filters, split=split, part=part, answers=answers,
+        unpaired=is_unpaired(format, answers),
+    )  # fmt: skip
     selection.examples()
     return selection
 
@@ -94,7 +97,7 @@ def count(selection: Selection) -> int:
 def usual_answers(format: str, run: Run | None) -> str:  # noqa: A002
     chosen = FORMATS.get(format)
     if chosen and not chosen.answers:
-        return "preferences"
+        return "preferences" if run or chosen.pairs else "reference_labels"
     return "starred" if run else "reference"
 
 
@@ -129,15 +132,24 @@ def _check_choices(format: str, answers: str, run: Run | None) -> None:  # noqa:
     if format not in FORMATS:
         raise DomainError(f"No format is called {format[:50]!r}; choose from {', '.join(FORMATS)}.", param="format")
     chosen, column = FORMATS[format], answers.startswith(COLUMN)
-    if not column and answers not in POLICIES | PAIR_POLICIES:
-        known = ", ".join([*POLICIES, *PAIR_POLICIES])
+    if not column and answers not in POLICIES | PAIR_POLICIES | LABEL_POLICIES:
+        known = ", ".join([*POLICIES, *PAIR_POLICIES, *LABEL_POLICIES])
         raise DomainError(f"answers is one of {known}, or column:LABEL; not {answers[:50]!r}.", param="answers")
-    if answers in PAIR_POLICIES and not chosen.pairs:
-        raise DomainError(f"{chosen.title} takes one answer each: choose {', '.join(POLICIES)}.", param="answers")
-    if answers not in PAIR_POLICIES and not chosen.answers:
-        raise DomainError(f"{chosen.title} are pairs: choose {', '.join(PAIR_POLICIES)}.", param="answers")
+    _check_kind(chosen, answers)
     if column and (run is None or not run.columns.filter(label=answers.removeprefix(COLUMN)).exists()):
         raise DomainError(f"The run has no column {answers.removeprefix(COLUMN)[:200]!r}.", param="answers")
+
+
+def _check_kind(chosen: Format, answers: str) -> None:
+    takes = {
+        **(dict.fromkeys(POLICIES) if chosen.answers else {}),
+        **(dict.fromkeys(PAIR_POLICIES) if chosen.pairs or chosen.labels else {}),
+        **(dict.fromkeys(LABEL_POLICIES) if chosen.labels else {}),
+    }
+    if answers in takes or (answers.startswith(COLUMN) and chosen.answers):
+        return
+    what = "takes one answer each" if chosen.answers else "are pairs" if chosen.pairs else "are good and bad answers"
+    raise DomainError(f"{chosen.title} {what}: choose {', '.join(takes)}.", param="answers")
 
 
 def _check_split(dataset: Dataset, split: Split | None, part: str) -> None:

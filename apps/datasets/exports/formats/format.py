@@ -2,33 +2,46 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+from apps.conversations.codecs import CannotHold
+from apps.conversations.conversation import Conversation
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """An example with one answer, or with a better and a worse one."""
 
     number: int
     """The example's."""
-    messages: list[dict[str, Any]]
-    """OpenAI's chat messages, up to the question."""
-    answer: str
-    """Of a pair, the better one."""
-    rejected: str = ""
-    """Of a pair, the worse one."""
+    place: int = 0
+    """Among the rows of one example."""
+    conversation: Conversation | None
+    """None: the example cannot be read, as `unfit` says."""
+    unfit: str = ""
     source: str = ""
     """Whose answer it is: a column's label, or "reference"."""
     part: str = "train"
-    key: str = ""
-    tags: list[str]
-    tools: list[Any] | None = None
-    """As the example came with them, in OpenAI's shape."""
+
+    def held(self) -> Conversation:
+        """Raises `CannotHold`."""
+        if self.conversation is None:
+            raise CannotHold(self.unfit)
+        return self.conversation
 
 
-class Unfit(Exception):
-    """The format has no place for what this row holds."""
+class Kind(StrEnum):
+    """What the rows of an export hold."""
+
+    ANSWERS = "answers"
+    """One answer each."""
+    PAIRS = "pairs"
+    """A better and a worse one."""
+    LABELS = "labels"
+    """One answer each, good or bad: `chosen` or `rejected` of its conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +52,13 @@ class Setting:
     """A folder for drafts; whoever gave it removes it."""
     about: Callable[[], dict[str, Any]]
     """The manifest without the file itself. Its counts are right once the last row was taken."""
-    pairs: bool
-    """Whether the rows are pairs."""
-    leave_out: Callable[[Row], None]
-    """To be told of each row that the format has no place for."""
+    kind: Kind
+    uses: frozenset[str] = frozenset()
+    """What some of the rows hold besides a role and a text in each message: see `selection.USES`."""
+    special: Callable[[], Iterable[Row]] = tuple
+    """The rows with something of `uses`, read anew. They are among the rows too."""
+    leave_out: Callable[[Row, str], None]
+    """To be told of each row that the format cannot hold, and what it has no place for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +71,19 @@ class Format:
     """Of the file's name."""
     purpose: str
     """OpenAI's word for what the file is for."""
-    answers: bool
-    """It takes rows with one answer."""
-    pairs: bool
-    """It takes pairs."""
+    kinds: frozenset[Kind]
+    """The kinds of rows that it takes."""
     write: Callable[[Iterable[Row], Setting], Iterator[bytes]]
     """The file's bytes in pieces; takes rows as it goes, and holds a bounded number of them."""
+
+    @property
+    def answers(self) -> bool:
+        return Kind.ANSWERS in self.kinds
+
+    @property
+    def pairs(self) -> bool:
+        return Kind.PAIRS in self.kinds
+
+    @property
+    def labels(self) -> bool:
+        return Kind.LABELS in self.kinds

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from apps.datasets.exports.formats.format import Format, Row, Setting, Unfit
+from apps.conversations.codecs import CannotHold
+from apps.datasets.exports.formats.format import Format, Kind, Row, Setting
 from apps.datasets.exports.formats.parquet import Table
 
 PARTS = ("train", "validation", "test")
@@ -24,17 +25,17 @@ MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:@])")
 class _Part:
     """The Parquet files of one part of the split, as far as they are written."""
 
-    def __init__(self, folder: Path, name: str, *, pairs: bool) -> None:
+    def __init__(self, name: str, setting: Setting) -> None:
         self.name, self.files = name, list[Path]()
-        self._folder, self._pairs = folder, pairs
+        self._setting = setting
         self._table: Table | None = None
         self._file: BinaryIO | None = None
 
     def add(self, row: Row) -> None:
-        """Raises `Unfit`."""
+        """Raises `CannotHold`."""
         if self._table is None or self._file is None:
-            self.files.append(self._folder / f"{self.name}-{len(self.files)}")
-            self._table, self._file = Table(pairs=self._pairs), self.files[-1].open("wb")
+            self.files.append(self._setting.scratch / f"{self.name}-{len(self.files)}")
+            self._table, self._file = Table(self._setting), self.files[-1].open("wb")
         self._table.add(row)
         self._file.write(self._table.taken())
         if self._file.tell() >= FILE_BYTES:
@@ -54,12 +55,12 @@ class _Part:
 
 
 def _write(rows: Iterable[Row], setting: Setting) -> Iterator[bytes]:
-    parts = {name: _Part(setting.scratch, name, pairs=setting.pairs) for name in PARTS}
+    parts = {name: _Part(name, setting) for name in PARTS}
     for row in rows:
         try:
             parts[row.part].add(row)
-        except Unfit:
-            setting.leave_out(row)
+        except CannotHold as error:
+            setting.leave_out(row, str(error))
         yield b""  # a chance to stop
     for part in parts.values():
         part.close()
@@ -131,7 +132,6 @@ FORMAT = Format(
     what_for="For datasets.load_dataset and the hub: Parquet per split, a card, the manifest, as one .zip.",
     suffix=".zip",
     purpose="user_data",
-    answers=True,
-    pairs=True,
+    kinds=frozenset(Kind),
     write=_write,
 )

@@ -1,7 +1,7 @@
 """Parquet: the columns that TRL and `datasets` read, and beside them what an example is known by.
 
-Messages have a role and a text each; tools are JSON. No column depends on what the rows hold, so that any two files of
-the same kind can be read together.
+Messages have a role and a text each, and what else the rows of the file use; tools are JSON. No type depends on what
+the rows hold.
 """
 
 import io
@@ -12,27 +12,52 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
-from apps.datasets.exports.formats.format import Format, Row, Setting, Unfit
-from apps.datasets.exports.formats.jsonl import reply
-from apps.datasets.exports.formats.plain import ROLES, text_of
+from apps.conversations.codecs import CannotHold, holding, openai_chat, preference, unpaired
+from apps.conversations.conversation import Message, encode
+from apps.datasets.exports.formats.format import Format, Kind, Row, Setting
 
 GROUP_ROWS = 5_000
 GROUP_CHARACTERS = 16 * 1024**2  # of messages and answers; a group is in memory as a whole
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TEXT = pa.string()
+CALL = pa.struct([
+    ("id", TEXT), ("type", TEXT), ("function", pa.struct([("name", TEXT), ("arguments", TEXT)])),
+])  # fmt: skip
+OF_MESSAGES = {
+    "reasoning_content": TEXT, "tool_calls": pa.list_(CALL), "tool_call_id": TEXT, "name": TEXT, "weight": pa.int64(),
+}  # fmt: skip
+"""Fields that messages have where some row of the file uses them."""
+OF_ROWS = {"parallel_tool_calls": pa.bool_(), "chat_template_kwargs": TEXT}
+"""Columns that the file has where some row uses them."""
 KNOWN_BY = [
-    ("tools", pa.string()), ("example", pa.int64()), ("key", pa.string()),
-    ("tags", pa.list_(pa.string())), ("source", pa.string()),
+    ("tools", TEXT), ("example", pa.int64()), ("key", TEXT), ("tags", pa.list_(TEXT)), ("source", TEXT),
 ]  # fmt: skip
-ANSWERS = pa.schema([("messages", MESSAGES), *KNOWN_BY])
-PAIRS = pa.schema([("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES), *KNOWN_BY])
+WRITE = {
+    Kind.ANSWERS: openai_chat.CODEC.write,
+    Kind.PAIRS: preference.CODEC.write,
+    Kind.LABELS: unpaired.CODEC.write,
+}
+
+
+def schema_of(kind: Kind, uses: frozenset[str]) -> pa.Schema:
+    more = [(name, type_) for name, type_ in OF_MESSAGES.items() if name in uses]
+    messages = pa.list_(pa.struct([("role", TEXT), ("content", TEXT), *more]))
+    names = {
+        Kind.ANSWERS: ["messages"],
+        Kind.PAIRS: ["prompt", "chosen", "rejected"],
+        Kind.LABELS: ["prompt", "completion"],
+    }[kind]
+    label = [("label", pa.bool_())] if kind == Kind.LABELS else []
+    beside = [(name, type_) for name, type_ in OF_ROWS.items() if name in uses]
+    return pa.schema([*((name, messages) for name in names), *label, *beside, *KNOWN_BY])
 
 
 class Table:
     """A Parquet file that grows by rows. What was written so far is taken out by `taken`."""
 
-    def __init__(self, *, pairs: bool) -> None:
-        self._schema, self._pairs = PAIRS if pairs else ANSWERS, pairs
+    def __init__(self, setting: Setting) -> None:
+        self._schema, self._write = schema_of(setting.kind, setting.uses), WRITE[setting.kind]
+        self._fields = frozenset({"role", "content", *(setting.uses & OF_MESSAGES.keys())})
         self._buffer = io.BytesIO()
         self._sink = pa.PythonFile(_Counting(self._buffer), mode="w")
         self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
@@ -40,10 +65,15 @@ class Table:
         self._characters = 0
 
     def add(self, row: Row) -> None:
-        """Raises `Unfit`; then nothing was added."""
-        self._rows.append(_columns(row, self._pairs))
-        self._characters += sum(len(str(message.get("content"))) for message in row.messages)
-        self._characters += len(row.answer) + len(row.rejected)
+        """Raises `CannotHold`; then nothing was added."""
+        conversation = row.held()
+        written = self._write(conversation)
+        columns = {name: self._column(name, value) for name, value in written.items()}
+        self._rows.append({
+            **columns, "example": row.number, "key": conversation.key, "tags": conversation.tags, "source": row.source,
+        })  # fmt: skip
+        sides = (conversation.messages, conversation.chosen, conversation.rejected)
+        self._characters += sum(len(message.text) for side in sides for message in side)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
             self._flush()
 
@@ -57,6 +87,20 @@ class Table:
         self._buffer.seek(0)
         self._buffer.truncate()
         return content
+
+    def _column(self, name: str, value: Any) -> Any:
+        if name in ("tools", "chat_template_kwargs"):
+            return encode(value).decode()
+        return [self._message(message) for message in value] if isinstance(value, tuple) else value
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        """Every field has its place in the schema, which knows what the rows use."""
+        made: dict[str, Any] = msgspec.to_builtins(message)
+        if isinstance(message.content, list):
+            made["content"] = holding.content(message)
+        if not made.keys() <= self._fields:
+            raise CannotHold(", ".join(sorted(made.keys() - self._fields)))
+        return made
 
     def _flush(self) -> None:
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), row_group_size=GROUP_ROWS)
@@ -89,33 +133,13 @@ class _Counting:
         self.closed = True
 
 
-def _columns(row: Row, pairs: bool) -> dict[str, Any]:
-    known = {
-        "tools": msgspec.json.encode(row.tools).decode() if row.tools else None,
-        "example": row.number,
-        "key": row.key,
-        "tags": row.tags,
-        "source": row.source,
-    }
-    asked = [_message(message) for message in row.messages]
-    if pairs:
-        return {"prompt": asked, "chosen": [reply(row.answer)], "rejected": [reply(row.rejected)], **known}
-    return {"messages": [*asked, reply(row.answer)], **known}
-
-
-def _message(message: dict[str, Any]) -> dict[str, str]:
-    if message.get("role") not in ROLES or message.get("tool_calls") or message.get("function_call"):
-        raise Unfit
-    return {"role": message["role"], "content": text_of(message.get("content"))}
-
-
 def _write(rows: Iterable[Row], setting: Setting) -> Iterator[bytes]:
-    table = Table(pairs=setting.pairs)
+    table = Table(setting)
     for row in rows:
         try:
             table.add(row)
-        except Unfit:
-            setting.leave_out(row)
+        except CannotHold as error:
+            setting.leave_out(row, str(error))
         yield table.taken()
     table.close()
     yield table.taken()
@@ -124,10 +148,9 @@ def _write(rows: Iterable[Row], setting: Setting) -> Iterator[bytes]:
 FORMAT = Format(
     name="parquet",
     title="Parquet",
-    what_for="One compact file for pandas, DuckDB, Spark and datasets; answers or pairs.",
+    what_for="One compact file for pandas, DuckDB, Spark and datasets; answers, pairs or thumbs, with calls of tools.",
     suffix=".parquet",
     purpose="user_data",
-    answers=True,
-    pairs=True,
+    kinds=frozenset(Kind),
     write=_write,
 )

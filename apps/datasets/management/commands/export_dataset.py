@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.core.errors import DomainError
 from apps.datasets.exports.console import find_dataset, save, wait_for
 from apps.datasets.exports.formats import FORMATS
-from apps.datasets.exports.selection import PAIR_POLICIES, POLICIES
+from apps.datasets.exports.selection import LABEL_POLICIES, PAIR_POLICIES, POLICIES
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Run, Split
 from apps.datasets.reviews.filters import Filters
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--project", metavar="NAME", help="may be left out where one project only has it")
         parser.add_argument("--run", help="its name or id; left out: the examples of the latest version")
         parser.add_argument("--format", required=True, choices=list(FORMATS))
-        answers = f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}"
+        answers = f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}; for kto {', '.join(LABEL_POLICIES)} too"
         parser.add_argument("--answers", default="", metavar="WHICH", help=answers)
         parser.add_argument(
             "--filter", action="append", default=[], metavar="NAME=VALUE", help="as in the review's URL"

@@ -1,0 +1,81 @@
+"""Stored examples, read into the conversations that an export holds."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from apps.conversations.codecs.fields import beside
+from apps.conversations.conversation import Conversation, Message, Messages, decode_messages
+from apps.conversations.errors import RowError
+from apps.conversations.messages import read_messages
+from apps.datasets.exports.formats import Row
+
+COLUMNS = """
+e.number, chosen.tie, e.messages, chosen.text, chosen.rejected, chosen.label, coalesce(m.part, 'train'), e.key, e.tags,
+e.request, CASE WHEN e.request = '' AND e.data LIKE '%%"tools"%%' THEN e.data ELSE '' END
+"""
+"""Of `row_of`, before the messages of both sides. The row as it came is read only where it may hold tools that older
+imports left in it alone."""
+
+USES = {
+    "reasoning_content": """{messages} LIKE '%%"reasoning_content":%%'""",
+    "tool_calls": """({messages} LIKE '%%"tool_calls":%%' OR {messages} LIKE '%%"function_call":%%')""",
+    "tool_call_id": """({messages} LIKE '%%"tool_call_id":%%' OR {messages} LIKE '%%"function"%%')""",
+    "name": """{messages} LIKE '%%"name":%%'""",
+    "weight": """{messages} LIKE '%%"weight":%%'""",
+    "parts": """({messages} LIKE '%%"content":[%%' OR {messages} LIKE '%%"content": [%%')""",
+    "turns": """({messages} LIKE '%%"role":"assistant"%%' OR {messages} LIKE '%%"role": "assistant"%%')""",
+    "tools": """(e.request LIKE '%%"tools":%%' OR (e.request = '' AND e.data LIKE '%%"tools"%%'))""",
+    "parallel_tool_calls": """e.request LIKE '%%"parallel_tool_calls":%%'""",
+    "chat_template_kwargs": """e.request LIKE '%%"chat_template_kwargs":%%'""",
+}
+"""What a row may hold beside a role and a text in each message: the condition in SQL, with {messages} for their JSON.
+
+A quote within a text is escaped there, so that no text looks like a key. Where calls or tools have keys of the same
+names, more is expected than there is, which does no harm.
+"""
+
+
+def row_of(values: tuple[Any, ...]) -> Row:
+    """A row of `COLUMNS` and the messages of both sides, which are empty where the text says all of a side."""
+    number, tie, messages, text, rejected, label, part, key, tags, request, data, better, worse = values
+    try:
+        conversation, unfit = Conversation(
+            messages=_messages(messages), chosen=_side(text, better), rejected=_side(rejected, worse), key=key,
+            tags=tuple(tags), **_beside(request, data),
+        ), ""  # fmt: skip
+    except RowError as error:
+        conversation, unfit = None, str(error)
+    return Row(number=number, place=tie, conversation=conversation, unfit=unfit, source=label, part=part)
+
+
+def _messages(text: str) -> Messages:
+    """Raises `RowError` for what an older import kept as it was, and no format can hold."""
+    try:
+        return decode_messages(text)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return read_messages(decoded(text), "messages", set())
+
+
+def _side(text: str, messages: str) -> Messages:
+    if not text.strip():
+        return ()
+    return _messages(messages) if messages else (Message(role="assistant", content=text),)
+
+
+def _beside(request: str, data: str) -> dict[str, Any]:
+    """What stands beside the messages. Raises `RowError`."""
+    if request:
+        return beside(decoded(request))
+    row = decoded(data) if data else {}
+    body = row.get("body", row) if isinstance(row, dict) else {}
+    return beside({"tools": body.get("tools")}) if isinstance(body, dict) else {}
+
+
+def decoded(text: str) -> Any:
+    """JSON that may hold half of a surrogate pair, which no UTF-8 has: a question mark takes its place."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
