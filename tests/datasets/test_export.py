@@ -180,6 +180,30 @@ def test_pairs_that_the_examples_came_with(project: Project) -> None:
     assert export.rows == 1
 
 
+def test_pairs_become_good_and_bad_answers(project: Project) -> None:
+    run = starred_run(project)
+    told = [
+        (line["prompt"][0]["content"], line["completion"][0]["content"], line["label"])
+        for line in lines(exported(run, "kto", answers="starred_pairs"))
+    ]
+    france, peru, ghana = ("Capital of France?", "Capital of Peru?", "Capital of Ghana?")
+    assert told == [
+        (france, "Paris.", True), (france, "Paris", False), (peru, "Lima", True),
+        (ghana, "It is Accra.", True), (ghana, "Accra", False),
+    ]  # fmt: skip
+
+
+def test_good_and_bad_answers_that_the_examples_came_with(project: Project) -> None:
+    version = make_version(project)
+    Example.objects.filter(number=1).update(reference="Paris", rejected="Lyon")
+    Example.objects.filter(number=3).update(rejected="Kumasi")
+    export = drive(start_export(dataset=version.dataset, format="kto"))
+    assert export.spec["answers"] == "reference_labels"
+    assert [(line["completion"][0]["content"], line["label"]) for line in lines(export)] == [
+        ("Paris", True), ("Lyon", False), ("Kumasi", False),
+    ]  # fmt: skip
+
+
 def test_tools_are_kept(project: Project) -> None:
     run = starred_run(project)
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
@@ -337,7 +361,8 @@ def test_no_character_breaks_a_line(project: Project, chosen: str) -> None:
     items.refresh_reviews(list(Example.objects.filter(items__run=run).values_list("pk", flat=True)))
     export = exported(run, chosen, answers="starred" if FORMATS[chosen].answers else "starred_pairs")
     written = content(export).decode()
-    assert len(written.splitlines()) == written.count("\n") == 2
+    rows = 4 if FORMATS[chosen].labels else 2  # good and bad answers are rows of their own
+    assert len(written.splitlines()) == written.count("\n") == rows
     assert all(json.dumps(text)[1:-1] in json.dumps(json.loads(line)) for line in written.splitlines())
     assert export.manifest_file
     manifest = export.manifest_file.content.open("rb").read().decode()

@@ -172,9 +172,9 @@ def test_anything_else_is_plain_columns() -> None:
         ("kto", {"prompt": "Hi", "completion": "Ho", "label": None}, "true for a thumb up, or false"),
         ("kto", {"messages": [USER], "label": True}, "'messages' must be the assistant's"),
         ("preference", {"prompt": "Hi", "chosen": [USER], "rejected": "x"}, "'chosen' must be the assistant's"),
-        ("preference", {"chosen": [USER, PARIS], "rejected": [USER, PARIS]}, "asks anything"),
-        ("preference", {"chosen": [PARIS], "rejected": [LYON]}, "asks anything"),
-        ("preference", {"chosen": "no prompt", "rejected": "x"}, "must be a list of messages"),
+        ("preference", {"chosen": [USER, PARIS], "rejected": [USER, PARIS]}, "must begin with the same question"),
+        ("preference", {"chosen": [PARIS], "rejected": [LYON]}, "'prompt' must be text"),
+        ("preference", {"chosen": "no prompt", "rejected": "x"}, "'prompt' must be text"),
         ("preference", {"input": {"messages": [USER]}, "preferred_output": [PARIS]}, "'non_preferred_output' must be"),
     ],
 )

@@ -24,7 +24,7 @@ def _history(value: Any) -> Messages:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(_is_turn(turn) for turn in value):
-        raise RowError('\'history\' must be a list of earlier turns, each ["question", "answer"].')
+        raise RowError('\'history\' must be a list of earlier turns, each ["question", "answer"].', "invalid_history")
     return tuple(
         message
         for question, answer in value

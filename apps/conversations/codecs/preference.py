@@ -55,7 +55,8 @@ def _parted(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, M
     while same and not chosen[same].role == rejected[same].role == "assistant":
         same -= 1
     if not same:
-        raise RowError("'chosen' and 'rejected' must begin with the same question, and part at the assistant's answer.")
+        message = "'chosen' and 'rejected' must begin with the same question, and part at an answer of the assistant's."
+        raise RowError(message, "sides_do_not_part")
     return chosen[:same], chosen[same:], rejected[same:]
 
 

@@ -24,6 +24,7 @@ NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "obser
 LISTS = ("conversations", "conversation")
 WHO, SAID = ("from", "role", "user"), ("value", "content", "text")
 """What turns call the one who speaks, and what was said."""
+WRITE_TURN = f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}."
 OTHER_ORDER = "results of tools in another order than their calls"
 TEXT_AND_CALLS = "text beside calls of tools"
 
@@ -33,7 +34,7 @@ def turns(values: Values, unused: set[str]) -> Messages:
     name = next((name for name in LISTS if values.get(name) is not None), LISTS[0])
     said = values.get(name)
     if not isinstance(said, list) or not said:
-        raise RowError(f"{name!r} must be a list of turns.")
+        raise RowError(f"{name!r} must be a list of turns.", "messages_not_a_list")
     entries = [entry(turn) for turn in said]
     if (system := text(values, "system")) and entries[0].get("role") != "system":
         entries.insert(0, {"role": "system", "content": system})
@@ -43,7 +44,7 @@ def turns(values: Values, unused: set[str]) -> Messages:
 def entry(turn: Any) -> dict[str, Any]:
     """The turn as one of OpenAI's messages. Raises `RowError`."""
     if not isinstance(turn, dict):
-        raise RowError(f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}.")
+        raise RowError(WRITE_TURN, "invalid_turn")
     if isinstance(turn.get("role"), str) and turn["role"] in ROLES and turn.keys() & {"content", "tool_calls"}:
         return turn
     who = next((key for key in WHO if turn.get(key) is not None), "")
@@ -51,7 +52,7 @@ def entry(turn: Any) -> dict[str, Any]:
     speaker = turn[who].lower() if who and isinstance(turn[who], str) else ""
     role = SPEAKERS.get(speaker)
     if role is None or not said or not isinstance(turn[said], str):
-        raise RowError(f"A turn must have 'value', a text, and 'from': one of {', '.join(SPEAKERS)}.")
+        raise RowError(WRITE_TURN, "invalid_turn")
     rest = {key: value for key, value in turn.items() if key not in (who, said)}
     if speaker == "function_call":
         return {**rest, "role": role, "content": None, "tool_calls": turn[said]}

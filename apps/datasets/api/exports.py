@@ -39,7 +39,10 @@ class NewExportSerializer(serializers.Serializer[Any]):
         max_length=210,
         required=False,
         default="",
-        help_text=f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}; for kto {', '.join(LABEL_POLICIES)} too.",
+        help_text=(
+            f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)};"
+            f" for kto these or {', '.join(LABEL_POLICIES)}."
+        ),
     )
     filters = serializers.DictField(
         child=serializers.CharField(), required=False, default=dict, help_text="As in a run's list of items."

@@ -101,7 +101,7 @@ SELECT * FROM (
     FROM ({choice}) good WHERE text ~ '\\S' ORDER BY example_id, md5(text), tie
 ) once UNION ALL SELECT * FROM (
     SELECT DISTINCT ON (example_id, md5(rejected)) example_id, '' AS text, rejected, label, 2 * tie + 1 AS tie
-    FROM ({choice}) bad WHERE rejected ~ '\\S' ORDER BY example_id, md5(rejected), tie
+    FROM ({choice}) bad WHERE rejected ~ '\\S'{differ} ORDER BY example_id, md5(rejected), tie
 ) once
 """
 _JOINS = """) chosen JOIN datasets_example e ON e.id = chosen.example_id
@@ -194,7 +194,8 @@ class Selection:
         choice = _CHOICES[COLUMN if self.answers.startswith(COLUMN) else self.answers]
         more = "" if self.unpaired else _TEXTS
         if self.unpaired:
-            choice = _UNPAIRED.format(choice=choice)
+            differ = "" if self._of_examples else " AND rejected <> text"
+            choice = _UNPAIRED.format(choice=choice, differ=differ)
         if self.pairs:
             more += _PAIR.format(differ=_SIDES_DIFFER if self._of_examples else _DIFFER)
         more += (_SPLIT if self.split else "") + only

@@ -21,7 +21,10 @@ class Command(BaseCommand):
         parser.add_argument("--project", metavar="NAME", help="may be left out where one project only has it")
         parser.add_argument("--run", help="its name or id; left out: the examples of the latest version")
         parser.add_argument("--format", required=True, choices=list(FORMATS))
-        answers = f"{', '.join(POLICIES)}, column:LABEL; for pairs {', '.join(PAIR_POLICIES)}; for kto {', '.join(LABEL_POLICIES)} too"
+        pairs = ", ".join(PAIR_POLICIES)
+        answers = (
+            f"{', '.join(POLICIES)}, column:LABEL; for pairs {pairs}; for kto these or {', '.join(LABEL_POLICIES)}"
+        )
         parser.add_argument("--answers", default="", metavar="WHICH", help=answers)
         parser.add_argument(
             "--filter", action="append", default=[], metavar="NAME=VALUE", help="as in the review's URL"

@@ -1,0 +1,155 @@
+"""Each format reads what it has written as the same conversation, and says what it cannot hold."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apps.conversations.codecs import (
+    CODECS,
+    CannotHold,
+    Codec,
+    alpaca,
+    openai_batch,
+    openai_chat,
+    preference,
+    prompt_completion,
+    sharegpt,
+    sharegpt_pairs,
+    unpaired,
+)
+from apps.conversations.conversation import Conversation, Message, Messages, encode
+from tests.conversations.generated import conversations
+
+MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+HELD: dict[str, tuple[Codec, Callable[[Conversation], dict[str, Any]], st.SearchStrategy[Conversation]]] = {
+    "chat": (openai_chat.CODEC, openai_chat.CODEC.write, conversations(chosen="one", rejected="no")),
+    "batch": (openai_batch.CODEC, openai_batch.CODEC.write, conversations(chosen="one", rejected="no")),
+    "completion": (
+        prompt_completion.CODEC, prompt_completion.CODEC.write, conversations(chosen="some", rejected="no"),
+    ),
+    "completion of texts": (
+        prompt_completion.CODEC, prompt_completion.write_text,
+        conversations(chosen="one", rejected="no", plain=True, calls=False, tools=False, beside=False).map(
+            lambda made: msgspec.structs.replace(made, messages=made.messages[-1:])
+        ),
+    ),
+    "preference": (preference.CODEC, preference.CODEC.write, conversations(chosen="some", rejected="some")),
+    "preference of OpenAI": (preference.CODEC, preference.write_openai, conversations(chosen="one", rejected="one")),
+    "kto": (
+        unpaired.CODEC, unpaired.CODEC.write,
+        conversations(chosen="some", rejected="no") | conversations(chosen="no", rejected="some"),
+    ),
+    "alpaca": (
+        alpaca.CODEC, alpaca.CODEC.write,
+        conversations(
+            chosen="one", rejected="no", plain=True, calls=False, tools=False, beside=False, roles=["system"]
+        ),
+    ),
+    "sharegpt": (
+        sharegpt.CODEC, sharegpt.CODEC.write,
+        conversations(chosen="one", rejected="no", plain=True, beside=False, roles=["system"]),
+    ),
+    "sharegpt_pairs": (
+        sharegpt_pairs.CODEC, sharegpt_pairs.CODEC.write,
+        conversations(chosen="one", rejected="one", plain=True, beside=False, roles=["system"]),
+    ),
+}  # fmt: skip
+
+
+def through(row: dict[str, Any]) -> dict[str, Any]:
+    """As a file holds it."""
+    return dict(msgspec.json.decode(encode(row)))
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_it_works(name: str) -> None:
+    codec, write, within = HELD[name]
+
+    @MANY
+    @given(within)
+    def same(conversation: Conversation) -> None:
+        unused: set[str] = set()
+        row = through(write(conversation))
+        assert codec.read(row, unused) == conversation
+        assert not unused
+        assert row.keys() <= codec.columns.keys()
+        assert codec.fits(row)
+
+    same()
+
+
+def essence(conversation: Conversation) -> Any:
+    """What no format may lose, however it writes it: ids of calls, and where the answer begins, are its own affair."""
+    said = [conversation.messages + conversation.chosen, conversation.rejected]
+    return [[_essence(message) for message in side] for side in said], {
+        "tools": conversation.tools, "parallel": conversation.parallel_tool_calls,
+        "kwargs": conversation.chat_template_kwargs,
+    }  # fmt: skip
+
+
+def _essence(message: Message) -> dict[str, Any]:
+    calls = [(call.function.name, call.function.arguments) for call in message.tool_calls]
+    texts = isinstance(message.content, list) and all(part["type"] == "text" for part in message.content)
+    return {
+        "role": message.role, "content": message.text if texts else message.content, "calls": calls,
+        "reasoning": message.reasoning_content, "name": message.name, "learned": message.weight != 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in HELD if name != "completion of texts"])
+def test_what_a_format_cannot_hold_is_said(name: str) -> None:
+    """Whatever a conversation is, it comes through whole, or the format names what it has no place for."""
+    codec, write, _ = HELD[name]
+
+    @MANY
+    @given(conversations() | conversations(plain=True))
+    def whole_or_refused(conversation: Conversation) -> None:
+        try:
+            row = through(write(conversation))
+        except CannotHold as error:
+            assert str(error)
+            return
+        assert essence(codec.read(row, set())) == essence(conversation)
+
+    whole_or_refused()
+
+
+def test_every_codec_is_tried() -> None:
+    assert {codec.name for codec, *_ in HELD.values()} == CODECS.keys()
+
+
+def message(role: Any, content: Any, **more: Any) -> Message:
+    return Message(role=role, content=content, **more)
+
+
+ASKED = (message("user", "Warm in Orn?"),)
+ANSWER = (message("assistant", "No."),)
+
+
+def test_texts_in_parts_become_one_text_where_there_are_no_parts() -> None:
+    parts = (message("user", [{"type": "text", "text": "Warm"}, {"type": "text", "text": "in Orn?"}]),)
+    row = alpaca.CODEC.write(Conversation(messages=parts, chosen=ANSWER))
+    assert row["instruction"] == "Warm\nin Orn?"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "says"),
+    [
+        ((*ASKED, *ASKED), ANSWER, "turns that do not alternate"),
+        ((message("developer", "Be brief."), *ASKED), ANSWER, "messages of a developer"),
+        (ASKED, (message("assistant", "No.", reasoning_content="Far north."),), "reasoning"),
+        (ASKED, (message("assistant", "No.", weight=0),), "messages that are not to be learned"),
+        ((message("user", "Warm in Orn?", name="Ada"),), ANSWER, "names of speakers"),
+        ((message("user", [{"type": "image_url"}]),), ANSWER, "images and other parts that are not text"),
+        (ASKED, (*ANSWER, *ASKED, *ANSWER), "an answer of several turns"),
+        (ASKED, (), "an example without an answer"),
+    ],
+)
+def test_a_format_of_texts_names_what_it_cannot_hold(asked: Messages, answer: Messages, says: str) -> None:
+    with pytest.raises(CannotHold, match=says):
+        alpaca.CODEC.write(Conversation(messages=asked, chosen=answer))
