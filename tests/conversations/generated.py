@@ -6,14 +6,11 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from apps.conversations.conversation import Conversation, FunctionCall, Message, Messages, ToolCall
+from apps.conversations.conversation import Conversation, FunctionCall, Message, Messages, Role, ToolCall
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5)
-JSON = st.recursive(
-    SCALARS, lambda kid: st.lists(kid, max_size=2) | st.dictionaries(TEXT, kid, max_size=2), max_leaves=4
-)
-OBJECTS = st.dictionaries(TEXT, JSON, max_size=3)
+OBJECTS = st.dictionaries(TEXT, SCALARS | st.lists(SCALARS, max_size=2), max_size=2)
 NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 PARTS = st.lists(
     st.fixed_dictionaries({"type": st.just("text"), "text": TEXT})
@@ -35,7 +32,7 @@ def call(number: int, name: str, arguments: dict[str, Any]) -> ToolCall:
 
 
 @st.composite
-def turns(draw: st.DrawFn, *, calls: bool, plain: bool, roles: Sequence[str] = ("system", "developer")) -> Messages:
+def turns(draw: st.DrawFn, *, calls: bool, plain: bool, roles: Sequence[Role] = ("system", "developer")) -> Messages:
     """Up to a user's question. `plain`: texts alone, and calls of tools where there may be any."""
     found = [Message(role=role, content=draw(TEXT)) for role in draw(st.lists(st.sampled_from(roles), max_size=1))]
     for _ in range(draw(st.integers(0, 2))):
@@ -78,9 +75,9 @@ def sides(draw: st.DrawFn, *, plain: bool) -> Messages:
 
 
 @st.composite
-def conversations(  # noqa: PLR0913 - a property each
+def conversations(
     draw: st.DrawFn, *, chosen: str = "any", rejected: str = "any", calls: bool = True, plain: bool = False,
-    beside: bool = True, tools: bool = True, roles: Sequence[str] = ("system", "developer"),
+    beside: bool = True, tools: bool = True, roles: Sequence[Role] = ("system", "developer"),
 ) -> Conversation:  # fmt: skip
     """`chosen` and `rejected`: "no", "one" message, "some" messages, or "any" of these."""
     more: dict[str, Any] = {}

@@ -63,8 +63,8 @@ def look_at_texts(prompts: dict[str, Any], alpaca: list[dict[str, Any]]) -> None
     conversation = "System: Be brief.\n\nUser: Hello\n\nAssistant: Hi.\n\nUser: Capital of France?"
     assert [row["prompt"] for row in prompts["rows"]] == [conversation, *QUESTIONS[1:]]
     assert not prompts["trl"]["conversational"]
-    turns = ["User: Hello\n\nAssistant: Hi.\n\nUser: Capital of France?", *QUESTIONS[1:]]
-    assert [row["instruction"] for row in alpaca] == turns
+    assert [row["instruction"] for row in alpaca] == QUESTIONS
+    assert [row["history"] for row in alpaca] == [[["Hello", "Hi."]], None, None]
     assert [row["output"] for row in alpaca] == ANSWERS["large"]
     assert [row["system"] for row in alpaca] == ["Be brief.", "", ""]
 
