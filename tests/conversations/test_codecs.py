@@ -13,18 +13,25 @@ from apps.conversations.codecs import (
     CannotHold,
     Codec,
     alpaca,
+    judged,
     openai_batch,
     openai_chat,
     preference,
     prompt_completion,
     sharegpt,
     sharegpt_pairs,
+    single_turn,
     unpaired,
 )
 from apps.conversations.conversation import Conversation, Message, Messages, encode
 from tests.conversations.generated import conversations
 
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def without_history(messages: Messages) -> Messages:
+    return tuple(message for message in messages[:1] if message.role == "system") + messages[-1:]
+
 
 HELD: dict[str, tuple[Codec, Callable[[Conversation], dict[str, Any]], st.SearchStrategy[Conversation]]] = {
     "chat": (openai_chat.CODEC, openai_chat.CODEC.write, conversations(chosen="one", rejected="no")),
@@ -53,6 +60,30 @@ HELD: dict[str, tuple[Codec, Callable[[Conversation], dict[str, Any]], st.Search
     "sharegpt": (
         sharegpt.CODEC, sharegpt.CODEC.write,
         conversations(chosen="one", rejected="no", plain=True, beside=False, roles=["system"]),
+    ),
+    "dolly": (
+        single_turn.DOLLY, single_turn.DOLLY.write,
+        conversations(chosen="one", rejected="no", plain=True, calls=False, tools=False, beside=False).map(
+            lambda made: msgspec.structs.replace(made, messages=made.messages[-1:])
+        ),
+    ),
+    "orca": (
+        single_turn.ORCA, single_turn.ORCA.write,
+        conversations(
+            chosen="one", rejected="no", plain=True, calls=False, tools=False, beside=False, roles=["system"]
+        ).map(lambda made: msgspec.structs.replace(made, messages=without_history(made.messages))),
+    ),
+    "lmsys": (
+        judged.ARENA, judged.ARENA.write,
+        conversations(chosen="some", rejected="some", beside=False, tools=False).filter(
+            lambda made: made.chosen[0] != made.rejected[0]
+        ),
+    ),
+    "ultrafeedback": (
+        judged.SCORED, judged.SCORED.write,
+        conversations(chosen="one", rejected="one", plain=True, calls=False, tools=False, beside=False).map(
+            lambda made: msgspec.structs.replace(made, messages=made.messages[-1:])
+        ),
     ),
     "sharegpt_pairs": (
         sharegpt_pairs.CODEC, sharegpt_pairs.CODEC.write,

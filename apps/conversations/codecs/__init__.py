@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from apps.conversations.codecs import (
     alpaca,
+    judged,
     openai_batch,
     openai_chat,
     preference,
     prompt_completion,
     sharegpt,
     sharegpt_pairs,
+    single_turn,
     unpaired,
 )
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
@@ -17,18 +19,12 @@ from apps.conversations.codecs.codec import CannotHold, Codec, Values
 __all__ = ["CODECS", "CannotHold", "Codec", "Values", "detect"]
 
 CODECS = {
-    module.CODEC.name: module.CODEC
-    for module in (
-        openai_batch,
-        sharegpt_pairs,
-        preference,
-        unpaired,
-        openai_chat,
-        sharegpt,
-        alpaca,
-        prompt_completion,
+    codec.name: codec
+    for codec in (
+        openai_batch.CODEC, judged.ARENA, judged.SCORED, sharegpt_pairs.CODEC, preference.CODEC, unpaired.CODEC,
+        openai_chat.CODEC, sharegpt.CODEC, alpaca.CODEC, single_turn.DOLLY, single_turn.ORCA, prompt_completion.CODEC,
     )
-}
+}  # fmt: skip
 """By name. A row may look like several: what says more about the answers comes first."""
 
 

@@ -27,7 +27,7 @@ def _read(values: Values, unused: set[str]) -> Conversation:
         return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(given)))
     better, worse = (read_answer(values.get(side), side, unused) for side in SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
-        messages, better, worse = _parted(better, worse)
+        messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")
         _account(values, messages, unused)
     else:
         messages = _question(values, unused)
@@ -48,14 +48,17 @@ def _question(values: Values, unused: set[str]) -> Messages:
     return user(instructed(values, name, more), system_of(values))
 
 
-def _parted(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    """Each side is a whole conversation: the prompt is what both begin with, up to an answer of the assistant's."""
+def parted(chosen: Messages, rejected: Messages, names: str) -> tuple[Messages, Messages, Messages]:
+    """Each side is a whole conversation: the prompt is what both begin with, up to an answer of the assistant's.
+
+    `names` are of the sides, for people. Raises `RowError`.
+    """
     pairs = enumerate(zip(chosen, rejected, strict=False))
     same = next((at for at, (one, other) in pairs if one != other), 0)
     while same and not chosen[same].role == rejected[same].role == "assistant":
         same -= 1
     if not same:
-        message = "'chosen' and 'rejected' must begin with the same question, and part at an answer of the assistant's."
+        message = f"{names} must begin with the same question, and part at an answer of the assistant's."
         raise RowError(message, "sides_do_not_part")
     return chosen[:same], chosen[same:], rejected[same:]
 
