@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +15,11 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from pydantic import TypeAdapter
 
 from apps.accounts.models import Project
-from apps.datasets.models import Example, Export, Run
+from apps.datasets.exports.formats import FORMATS
+from apps.datasets.exports.services import start_export
+from apps.datasets.models import Dataset, Example, Export, Run
 from tests.datasets.cast import make_run, make_version, messages_of
-from tests.datasets.exports import ANSWERS, content, exported, lines, make_split, starred_run
+from tests.datasets.exports import ANSWERS, content, drive, exported, lines, make_split, starred_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,6 +110,75 @@ def test_columns_keep_their_types_in_a_long_file(project: Project, tmp_path: Pat
     assert json.loads(told[1]["train"]["rows"][-1]["tools"]) == TOOLS
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"of":"France"}'}}
+CALLED = [
+    *TALK, {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "Paris", "tool_call_id": "call_1"},
+]  # fmt: skip
+PARAMETERS = {"properties": {"a": {"enum": ["x", "caf\u00e9 \U0001f600"]}}}
+OTHER_TOOLS = [{"type": "function", "function": {"name": "add", "strict": True, "parameters": PARAMETERS}}]
+LATE = {  # by format, whether its file holds reasoning, names and settings of the template
+    "chat": True, "trl_completion": True, "sharegpt": False, "alpaca": False, "parquet": True, "huggingface": True,
+    "trl": True, "dpo": True, "sharegpt_pairs": False, "kto": True,
+}  # fmt: skip
+
+
+def make_late_rows(project: Project) -> Dataset:
+    """Twelve megabytes of plain rows, and then some of every kind that each need another column."""
+    dataset = make_version(project, ["x\u2028" * 500_000] * 12 + QUESTIONS * 2).dataset
+    examples = Example.objects.filter(dataset=dataset)
+    examples.update(reference="Yes.", rejected="No.", data="")
+    rich = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", "weight": 1}
+    late = examples.filter(number=14)
+    late.update(messages=json.dumps(CALLED), request=json.dumps({"tools": TOOLS}))
+    examples.filter(number=15).update(request=json.dumps({"tools": OTHER_TOOLS, "chat_template_kwargs": {"a": 1}}))
+    examples.filter(number=16).update(reference_messages=json.dumps([rich]))
+    examples.filter(number=17).update(messages=json.dumps([{"role": "user", "name": "Ada", "content": "Hi?"}]))
+    examples.filter(number=18).update(messages=json.dumps(TALK[1:]))
+    return dataset
+
+
+def look_at_late_rows(told: dict[str, list[dict[str, Any]]]) -> None:
+    for name, rows in told.items():
+        assert len(rows) == (2 if name == "kto" else 1) * (18 if LATE[name] else 15 if name != "alpaca" else 14), name
+        tools = [row.get("tools") or row.get("input", {}).get("tools") for row in rows]
+        found = [json.loads(each) if isinstance(each, str) else each for each in tools if each]
+        if name != "alpaca":
+            assert TOOLS in found, name
+            assert (OTHER_TOOLS in found) == LATE[name], name
+            assert "call_1" in json.dumps(rows) or '{\\"of\\":\\"France\\"}' in json.dumps(rows), name
+
+
+def test_late_rows_that_hold_more_are_loaded(project: Project, tmp_path: Path) -> None:
+    """They come long after `datasets` has told the columns from the first 10 MB."""
+    look_at_late_rows(loaded(late_exports(project, tmp_path), tmp_path, PYTHON))
+
+
+def late_exports(project: Project, folder: Path) -> dict[str, Path]:
+    dataset, found = make_late_rows(project), {}
+    for name in LATE:
+        answers = "reference_labels" if name == "kto" else "reference" if FORMATS[name].answers else "reference_pairs"
+        export = drive(start_export(dataset=dataset, format=name, answers=answers))
+        assert export.status == Export.Status.COMPLETED, (name, export.message)
+        found[name] = saved(export, folder)
+    return found
+
+
+def loaded(paths: dict[str, Path], folder: Path, python: Path) -> dict[str, list[dict[str, Any]]]:
+    told = read(list(paths.values()), folder, python)
+    return {name: each["train"]["rows"] for name, each in zip(paths, told, strict=True)}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("version", ["5.2.0", "5.1.0", "4.8.5"])
+def test_late_rows_are_loaded_by_other_versions(project: Project, tmp_path: Path, version: str) -> None:
+    """In a throw-away environment."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", f"datasets=={version}"], check=True)
+    look_at_late_rows(loaded(late_exports(project, tmp_path), tmp_path, python))
+
+
 def saved(export: Export, folder: Path) -> Path:
     """As somebody would have it on their disk: a .zip is unpacked."""
     path = folder / f"{export.uid}{Path(export.file.filename).suffix if export.file else ''}"
@@ -117,12 +189,12 @@ def saved(export: Export, folder: Path) -> Path:
     return path.with_suffix("")
 
 
-def read(paths: list[Path], folder: Path) -> list[Any]:
-    """What the trainer's interpreter saw in each, by the parts of the split."""
-    assert PYTHON.exists(), "Make it first: make trainer"
+def read(paths: list[Path], folder: Path, python: Path = PYTHON) -> list[Any]:
+    """What the interpreter, the trainer's own, saw in each, by the parts of the split."""
+    assert python.exists(), "Make it first: make trainer"
     offline = {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(
-        [PYTHON, "-m", "tests.datasets.consumers.read_export", *paths], cwd=settings.BASE_DIR,
+        [python, "-m", "tests.datasets.consumers.read_export", *paths], cwd=settings.BASE_DIR,
         env=os.environ | offline, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

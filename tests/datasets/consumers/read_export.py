@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from trl.data_utils import (
-    is_conversational,
-    is_conversational_from_value,
-    maybe_convert_to_chatml,
-    maybe_extract_prompt,
-)
+
+try:
+    from trl import data_utils as trl
+except ImportError:  # an interpreter with another version of `datasets`, and nothing else
+    trl = None
+
+SHOWN = 1000  # characters of a text
 
 
 def load(path: Path) -> Any:
@@ -28,15 +29,27 @@ def load(path: Path) -> Any:
 
 def seen_by_trl(row: dict[str, Any]) -> dict[str, Any]:
     """A preference with an explicit prompt comes back from `maybe_extract_prompt` as it is."""
+    if trl is None:
+        return {}
     return {
-        "conversational": is_conversational(row) or is_conversational_from_value(row),
-        "as_chatml": maybe_convert_to_chatml(dict(row)),
-        "extracted": maybe_extract_prompt(dict(row)),
+        "conversational": trl.is_conversational(row) or trl.is_conversational_from_value(row),
+        "as_chatml": trl.maybe_convert_to_chatml(dict(row)),
+        "extracted": trl.maybe_extract_prompt(dict(row)),
     }
 
 
+def shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:SHOWN]
+    if isinstance(value, dict):
+        return {key: shown(each) for key, each in value.items()}
+    return [shown(each) for each in value] if isinstance(value, list) else value
+
+
 def seen(path: Path) -> dict[str, Any]:
-    return {part: {"rows": list(rows), "trl": seen_by_trl(rows[0])} for part, rows in load(path).items()}
+    return {
+        part: {"rows": list(map(shown, rows)), "trl": shown(seen_by_trl(rows[0]))} for part, rows in load(path).items()
+    }
 
 
 if __name__ == "__main__":
