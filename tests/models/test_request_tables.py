@@ -82,3 +82,11 @@ def test_the_tree_s_tables_are_those_of_the_installed_vllm(transactional_db: Non
     }
     assert row.tables == own
     assert set(dump.MODELS) == set(openai.ENDPOINTS)
+
+
+def test_items_come_back_under_the_names_under_which_the_engine_writes_them() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "async_": None, "namespace": None}
+    body = {"model": "m", "input": [{"role": "user", "content": "?"}, call]}
+    assert list(catalog.rules(openai.RESPONSES).unknown(body)) == []
+    misspelt = {**body, "input": [{**call, "argumnets": "{}"}]}
+    assert [found.path for found in catalog.rules(openai.RESPONSES).unknown(misspelt)] == ["input[0].argumnets"]

@@ -81,6 +81,9 @@ PEERS = (
         exceptions={
             "openai/chat_completion/test_chat.py::test_extra_fields_allowed": "unknown fields are refused",
             "openai/chat_completion/test_chat.py::test_long_seed": "the error is this API's, not pydantic's",
+            "openai/chat_completion/test_chat.py::test_structured_outputs_json_chat": (
+                "two sampled answers must differ, and by chance those of a small model do not"
+            ),
         },
         real_engine=True,
     ),

@@ -79,7 +79,7 @@ def read_engine(python: Path) -> RequestTables:
     told = _ask(python, known or "")
     values: dict[str, Any] = {"used_at": Now()}
     if "schemas" in told:
-        values |= {"tables": reduced(told["schemas"], told["answers"]), "version": told["version"][:50]}
+        values |= {"tables": reduced(told["schemas"], told["answers"], told["items"]), "version": told["version"][:50]}
     row, _ = RequestTables.objects.update_or_create(fingerprint=told["fingerprint"], defaults=values)
     return row
 

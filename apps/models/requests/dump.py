@@ -2,8 +2,9 @@
 
 Runs in the engine's interpreter, which has no Django. The output is one JSON object on the last line: `fingerprint`
 (of the vLLM that is installed: its place and its version), and, unless that is KNOWN, `schemas`: endpoint -> a list
-of schemas, one of which a request has to fit, and `answers`: what the engine says in a conversation, which comes back
-to it with the next turn. Importing vLLM takes seconds, reading the fingerprint a tenth of one.
+of schemas, one of which a request has to fit, and two of what the engine says and gets back with the next turn:
+`answers`, schemas of its messages, and `items`, of requests whose items have the names under which it writes them
+(`async_` for `async`). Importing vLLM takes seconds, reading the fingerprint a tenth of one.
 """
 
 import hashlib
@@ -39,14 +40,14 @@ def fingerprint() -> str:
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()
 
 
-def schemas(name: str) -> list[dict[str, typing.Any]]:
-    """The schemas of a model, or of the members of a union."""
+def schemas(name: str, *, by_alias: bool = True) -> list[dict[str, typing.Any]]:
+    """The schemas of a model, or of the members of a union. By alias, or by the names of their attributes."""
     module, _, attribute = name.partition(":")
     model = getattr(importlib.import_module(module), attribute)
     if typing.get_origin(model) is typing.Annotated:
         model = typing.get_args(model)[0]
     members = (model,) if hasattr(model, "model_json_schema") else typing.get_args(model)
-    return [member.model_json_schema() for member in members]
+    return [member.model_json_schema(by_alias=by_alias) for member in members]
 
 
 def answers() -> list[dict[str, typing.Any]]:
@@ -67,6 +68,7 @@ def main() -> None:
         told["version"] = str(getattr(importlib.import_module("vllm"), "__version__", ""))
         told["schemas"] = {endpoint: schemas(name) for endpoint, name in MODELS.items()}
         told["answers"] = answers()
+        told["items"] = schemas(MODELS["/v1/responses"], by_alias=False)
     print(json.dumps(told))
 
 

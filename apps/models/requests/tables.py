@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
+from apps.models.requests.openai import RESPONSES
+
 Shape = dict[str, Any]
 """A JSON schema in a plain form: `type`, a list of words; `minimum`, `maximum`, `enum`; `properties`, the names that an
 object may have (absent: any name); `items`, of a list's elements. {} is anything."""
@@ -18,17 +20,24 @@ Tables = dict[str, Table]
 KEPT = ("minimum", "maximum", "enum")
 
 
-def reduced(schemas: Mapping[str, Iterable[dict[str, Any]]], answers: Iterable[dict[str, Any]] = ()) -> Tables:
-    """The tables. `schemas`: endpoint -> alternatives, one of which a request has to fit; `answers`: messages of the
-    engine, which may come back to it as a part of the conversation."""
+def reduced(
+    schemas: Mapping[str, Iterable[dict[str, Any]]],
+    answers: Iterable[dict[str, Any]] = (),
+    items: Iterable[dict[str, Any]] = (),
+) -> Tables:
+    """The tables. `schemas`: endpoint -> alternatives, one of which a request has to fit. What the engine said may come
+    back to it as a part of the conversation: `answers` are its messages, `items` requests with the items of responses."""
     said = _united([_shape(schema, schema.get("$defs", {}), ()) for schema in answers])
+    echoed = _united([_shape(schema, schema.get("$defs", {}), ()) for schema in items]).get("properties", {})
     tables: Tables = {}
     for endpoint, alternatives in schemas.items():
         whole = _united([_shape(schema, schema.get("$defs", {}), ()) for schema in alternatives])
         table = tables[endpoint] = whole.get("properties", {})
-        items = table.get("messages", {}).get("items", {})
-        if "properties" in items and "properties" in said:
-            table["messages"]["items"] = _united([items, said])
+        message = table.get("messages", {}).get("items", {})
+        if "properties" in message and "properties" in said:
+            table["messages"]["items"] = _united([message, said])
+        if endpoint == RESPONSES and "input" in echoed:
+            table["input"] = _united([table["input"], echoed["input"]])
     return tables
 
 

@@ -11,11 +11,23 @@ from typing import Any, Self
 from urllib.parse import urljoin
 
 import openai
+import requests
 
 ROCM_EXTRA_ARGS: list[str] = []
 MAX_TOKENS = 400  # of an answer, where a test sets no bound
 
 address = SimpleNamespace(root=os.environ["OPENAI_BASE_URL"].removesuffix("/v1"))
+
+
+class SessionWithKey(requests.Session):
+    """Some tests ask without a client, and their server wants no key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers["Authorization"] = f"Bearer {os.environ['OPENAI_API_KEY']}"
+
+
+requests.sessions.Session = SessionWithKey
 
 
 class RemoteOpenAIServer:
@@ -48,9 +60,10 @@ class RemoteOpenAIServer:
         """Some tests name no model, since their server has one. Some set no bound, and a small model rambles."""
         chats = client.chat.completions
         chats.create = _bounded(chats.create)
-        client.responses.create = partial(
-            client.responses.create, model=os.environ["PEER_MODEL"], max_output_tokens=MAX_TOKENS
-        )
+        responses = client.responses
+        defaults = {"model": os.environ["PEER_MODEL"], "max_output_tokens": MAX_TOKENS}
+        responses.create = partial(responses.create, **defaults)
+        responses.parse = partial(responses.parse, **defaults)
         return client
 
 

@@ -18,6 +18,6 @@ class Model:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
 
-    def model_json_schema(self) -> dict[str, Any]:
+    def model_json_schema(self, *, by_alias: bool = True) -> dict[str, Any]:
         fields = {**TABLES[self._endpoint], **{name: {"type": ["string", "null"]} for name in MORE}}
         return {"type": "object", "properties": fields, "additionalProperties": True}
