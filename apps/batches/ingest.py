@@ -95,7 +95,7 @@ class Reader:
         for number, raw in _split(self.file, self.limits.line_bytes):
             if len(self.errors) >= MAX_ERRORS:
                 return
-            if not raw.strip():
+            if raw.isspace():
                 continue
             self.count += 1
             try:
@@ -113,7 +113,7 @@ class Reader:
         if self.count > self.limits.requests:
             message = f"The file holds more than {self.limits.requests:,} requests: split it into several batches."
             raise Rejected("too_many_tasks", message)
-        parsed, text = _parse(number, raw, self.limits.line_bytes)
+        parsed, body, text = _parse(number, raw, self.limits.line_bytes)
         if parsed.method != "POST":
             raise Rejected("invalid_request", f"method must be POST, not {parsed.method[:20]!r}.", "method")
         if parsed.url != self.endpoint:
@@ -124,15 +124,14 @@ class Reader:
             raise Rejected("invalid_request", message, "custom_id")
         if not is_storable(parsed.custom_id):
             raise Rejected("invalid_request", "custom_id must not hold NUL or lone surrogates.", "custom_id")
-        return self._judged(number, parsed, text)
+        return self._judged(number, parsed.custom_id, body, text)
 
-    def _judged(self, number: int, parsed: _Input, text: str) -> Line:
-        body = bytes(parsed.body)
+    def _judged(self, number: int, custom_id: str, body: bytes, text: str) -> Line:
         try:
             checked = sampling.check(body, self.endpoint)
         except sampling.Refused as refusal:
             self._check_model(number, _model_of(body, refusal))
-            return Line(number, parsed.custom_id, text, refusal)
+            return Line(number, custom_id, text, refusal)
         self._check_model(number, checked.model)
         self.inputs += checked.inputs
         if self.inputs > self.limits.embedding_inputs:
@@ -140,7 +139,7 @@ class Reader:
             raise Rejected("too_many_tasks", message, "body.input")
         for sentence in checked.ignored[: MAX_ERRORS - len(self.ignored)]:
             self.ignored.append(LineError("unknown_parameter", sentence, number, "body"))
-        return Line(number, parsed.custom_id, text if checked.body is body else checked.body.decode())
+        return Line(number, custom_id, text if checked.body is body else checked.body.decode())
 
     def _check_model(self, number: int, model: str) -> None:
         if not self.model:
@@ -160,17 +159,18 @@ def _model_of(body: bytes, refusal: sampling.Refused) -> str:
     raise Rejected(refusal.code, str(refusal), refusal.param) from refusal
 
 
-def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, str]:
-    """The line's four fields, and the body as text."""
+def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, bytes, str]:
+    """The line's four fields, and the body, as text too."""
     if number == 1:
         for mark, message in WRONG_ENCODINGS.items():
             if raw.startswith(mark):
                 raise Rejected("invalid_encoding", message)
-    if len(raw) > limit:
+    if len(raw) > limit and len(raw.rstrip(b"\r\n")) > limit:
         raise Rejected("line_too_long", f"This line has more than {limit:,} bytes, which is the limit.")
     try:
         parsed = _decode_input(raw)
-        return parsed, bytes(parsed.body).decode()
+        body = bytes(parsed.body)
+        return parsed, body, body.decode()
     except msgspec.ValidationError as error:
         raise _wrong_shape(error) from error
     except UnicodeDecodeError as error:
@@ -181,12 +181,13 @@ def _parse(number: int, raw: bytes, limit: int) -> tuple[_Input, str]:
         return _parse_as_engine(raw, error)
 
 
-def _parse_as_engine(raw: bytes, problem: Exception) -> tuple[_Input, str]:
+def _parse_as_engine(raw: bytes, problem: Exception) -> tuple[_Input, bytes, str]:
     """The engine's parser takes more than ours: NaN, lone surrogates, numbers of any size."""
     try:
         parsed = json.loads(raw)
-        body = json.dumps(parsed.pop("body"))
-        return msgspec.convert({**parsed, "body": msgspec.Raw(body.encode())}, _Input), body
+        text = json.dumps(parsed.pop("body"))
+        body = text.encode()
+        return msgspec.convert({**parsed, "body": msgspec.Raw(body)}, _Input), body, text
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         message = f"This line is not parseable as valid JSON: {problem}."
         raise Rejected("invalid_json_line", message) from problem
@@ -202,11 +203,11 @@ def _wrong_shape(error: msgspec.ValidationError) -> Rejected:
 
 
 def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines. A line beyond `limit` is passed over in blocks and given as its first `limit` + 1 bytes."""
+    """Numbered lines with their ends. One beyond `limit` is passed over in blocks, and begins with `limit` + 1 bytes."""
     number = 0
     while raw := file.readline(limit + 2):
         number += 1
         if not raw.endswith(b"\n") and len(raw) > limit + 1:
             while (rest := file.readline(BLOCK)) and not rest.endswith(b"\n"):
                 pass
-        yield number, raw.rstrip(b"\r\n")
+        yield number, raw

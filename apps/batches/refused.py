@@ -3,7 +3,6 @@
 The answer is what OpenAI's endpoint would have said: `response.status_code` 400 with an error envelope in its body.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -22,17 +21,14 @@ COLUMNS = (
 
 
 class RefusedLines:
-    """Notes refused lines as they pass, and copies their answers into the results on `write`."""
+    """The answers to refused lines: noted one by one, and copied into the results on `write`."""
 
     def __init__(self, cursor: Any, batch_id: int) -> None:
         self._cursor, self._batch = cursor, batch_id
         self._noted: list[tuple[int, str, Refused]] = []
 
-    def passing(self, lines: Iterator[Line]) -> Iterator[Line]:
-        for line in lines:
-            if line.refusal:
-                self._noted.append((line.number, line.custom_id, line.refusal))
-            yield line
+    def note(self, line: Line, refusal: Refused) -> None:
+        self._noted.append((line.number, line.custom_id, refusal))
 
     def write(self) -> None:
         noted, self._noted = self._noted, []

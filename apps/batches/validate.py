@@ -74,8 +74,8 @@ def _load(batch: Batch, cursor: Any, keeper: leases.Keeper, held: leases.Held) -
     refused = RefusedLines(cursor, batch.pk)
     with _open(batch) as content:
         reader = Reader(content.file, batch.endpoint, _limits())
-        lines = refused.passing(reader.lines())
-        while _copy(cursor, batch.pk, islice(lines, COPY_ROWS)):
+        lines = reader.lines()
+        while _copy(cursor, batch.pk, islice(lines, COPY_ROWS), refused):
             refused.write()
             _check_wanted(batch, keeper, held)
     errors = reader.errors + _duplicates(cursor, batch.pk)
@@ -108,13 +108,15 @@ def _warnings(reader: Reader) -> list[dict[str, Any]] | None:
     return [asdict(warning) for warning in reader.ignored] or None
 
 
-def _copy(cursor: Any, batch_id: int, lines: Iterator[Line]) -> bool:
+def _copy(cursor: Any, batch_id: int, lines: Iterator[Line], refused: RefusedLines) -> bool:
     """Whether there was anything to copy."""
     rows = 0
     with cursor.copy("COPY batches_request (batch_id, line, custom_id, body) FROM STDIN") as copy:
         for line in lines:
             copy.write_row((batch_id, line.number, line.custom_id, line.body))
             rows += 1
+            if line.refusal is not None:
+                refused.note(line, line.refusal)
     return rows > 0
 
 

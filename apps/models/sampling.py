@@ -30,6 +30,7 @@ BOUNDS = dict.fromkeys(BOUNDED, "REQUEST_MAX_TOKENS") | {
 MODEL, STREAM, INPUT, STREAM_OPTIONS, PRIORITY, FIRST_BOUNDED = map(
     SEEN.index, ("model", "stream", "input", "stream_options", "priority", "stop")
 )
+NONE_BOUNDED = (UNSET,) * len(SEEN[FIRST_BOUNDED:])
 GRAMMARS = ("response_format", "structured_outputs", "text")
 NO_STREAM = (UNSET, None, False)
 TRUE = (1, "1", "on", "t", "true", "y", "yes")  # what the engine takes for true …
@@ -137,9 +138,10 @@ def _bounded(body: bytes, endpoint: str) -> tuple[_Read, str]:
     model = _model(read.values[MODEL])
     if read.values[PRIORITY] is not UNSET:
         raise Refused("invalid_request", "A request has no priority of its own: set it on a batch.", "priority")
-    for value, check_value in zip(read.values[FIRST_BOUNDED:], CHECKS, strict=True):
-        if value is not UNSET and value is not None:
-            check_value(value)
+    if (bounded := read.values[FIRST_BOUNDED:]) != NONE_BOUNDED:
+        for value, check_value in zip(bounded, CHECKS, strict=True):
+            if value is not UNSET and value is not None:
+                check_value(value)
     if len(read.body) > settings.REQUEST_MAX_GRAMMAR_BYTES:
         _check_grammars(read.body)
     return read, model
