@@ -203,7 +203,7 @@ def _wrong_shape(error: msgspec.ValidationError) -> Rejected:
 
 
 def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines with their ends. One beyond `limit` is passed over in blocks, and begins with `limit` + 1 bytes."""
+    """Numbered lines with their ends. One beyond `limit` is passed over in blocks, and given as its begin."""
     number = 0
     while raw := file.readline(limit + 2):
         number += 1

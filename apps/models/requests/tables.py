@@ -25,8 +25,11 @@ def reduced(
     answers: Iterable[dict[str, Any]] = (),
     items: Iterable[dict[str, Any]] = (),
 ) -> Tables:
-    """The tables. `schemas`: endpoint -> alternatives, one of which a request has to fit. What the engine said may come
-    back to it as a part of the conversation: `answers` are its messages, `items` requests with the items of responses."""
+    """The tables. `schemas`: endpoint -> alternatives, one of which a request has to fit.
+
+    What the engine said may come back to it as a part of the conversation: `answers` are its messages, `items` requests
+    with the items of its responses.
+    """
     said = _united([_shape(schema, schema.get("$defs", {}), ()) for schema in answers])
     echoed = _united([_shape(schema, schema.get("$defs", {}), ()) for schema in items]).get("properties", {})
     tables: Tables = {}
