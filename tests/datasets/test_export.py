@@ -55,7 +55,9 @@ def test_the_manifest_says_how_rows_were_chosen(project: Project) -> None:
     assert told["run"]["parameters"] == {"temperature": 0.5}
     assert {"label": "large", "model": "large", "revision": "abc123"} in told["models"]
     assert told["reviewers"] == {"mia": {"stars": 3, "ratings": 0, "preferences": 0}}
-    assert told["counts"] == {"rows": 3, "left_out": 0, "parts": {"train": 3}}
+    assert told["counts"] == {
+        "rows": 3, "left_out": 0, "parts": {"train": 3}, "examples": 3, "without_answer": 0, "reasons": {},
+    }  # fmt: skip
     assert export.file
     assert told["file"] == {
         "name": "capitals-v1-chat.jsonl", "bytes": export.file.bytes, "sha256": export.file.sha256,

@@ -9,6 +9,7 @@ from apps.accounts.models import Project
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import services
+from apps.datasets.imports import answers as answering
 from apps.datasets.imports import batch_output
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Example, Import, Run
@@ -269,3 +270,23 @@ def test_whatever_a_line_holds_is_no_crash(matrix: Run, keeper: Keeper) -> None:
     shapes += [{"body": {"choices": [{"message": {"content": [1, {"text": 2}]}}], "usage": {"prompt_tokens": -1}}}]
     rows = "".join(f"{json.dumps({'custom_id': '1', 'response': shape})}\n" for shape in shapes)
     assert run(matrix, keeper, rows).status == "completed"
+
+
+def test_columns_that_nobody_reads_are_named(matrix: Run, keeper: Keeper) -> None:
+    """Unlike those of examples, these rows are not kept."""
+    job = run(
+        matrix, keeper, jsonl([{"number": 1, "answer": "a", "score": 3, "note": None}, {"number": 2, "answer": "b"}])
+    )
+    assert [(use["name"], use["use"], use["becomes"], use["rows"]) for use in job.uses] == [
+        ("score", "not_used", "", 1), ("number", "used", "which example", 2), ("answer", "used", "answer", 2),
+    ]  # fmt: skip
+
+
+def test_every_row_without_an_example_is_listed(matrix: Run, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "REFRESH_ITEMS", 7)
+    rows = [{"number": 1, "answer": "a"}, *({"number": number, "answer": "b"} for number in range(10, 210))]
+    job = run(matrix, keeper, jsonl(rows), skip_bad=True)
+    assert job.errors_file
+    with job.errors_file.content.open("rb") as content:
+        assert [json.loads(line)["line"] for line in content] == list(range(2, 202))
+    assert [reason["rows"] for reason in job.reasons] == [200]

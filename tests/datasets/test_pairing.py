@@ -8,8 +8,10 @@ import pytest
 from apps.accounts.models import Project
 from apps.core.leases import Keeper
 from apps.datasets import services
+from apps.datasets.exports.services import start_export
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import
+from tests.datasets.exports import drive, lines
 from tests.datasets.files import ended, jsonl, upload
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,6 +55,9 @@ def test_it_works(dataset: Dataset, keeper: Keeper) -> None:
     both = Example.objects.get(prompt=COAL)
     assert (both.key, sorted(both.tags), both.line) == ("a", ["x", "y"], 2)
     assert json.loads(both.data) == rows[1] | {"paired_row": rows[0]}
+    export = drive(start_export(dataset=dataset, format="chat", answers="reference"))
+    assert [line["messages"][-1]["content"] for line in lines(export)] == ["No, black."]
+    assert export.message == "1 of 2 examples have an expected answer."
 
 
 def test_the_first_up_goes_with_the_first_down(dataset: Dataset, keeper: Keeper) -> None:

@@ -129,7 +129,11 @@ class ExportAdmin(PagesAdmin):
         return self.page(request, "detail", f"{title_of(export)} of {export.dataset}", context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related(*self.list_select_related, "manifest_file", "created_by")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related(*self.list_select_related, "manifest_file", "left_out_file", "created_by")
+        )
 
     def verb_view(self, request: HttpRequest, pk: int, verb: str) -> HttpResponseRedirect:
         export = self.find(request, pk)
@@ -148,7 +152,9 @@ class ExportAdmin(PagesAdmin):
 
     def download_view(self, request: HttpRequest, pk: int, kind: str) -> HttpResponseBase:
         export = self.find(request, pk)
-        return download({"file": export.file, "manifest": export.manifest_file}.get(kind))
+        return download(
+            {"file": export.file, "manifest": export.manifest_file, "left-out": export.left_out_file}.get(kind)
+        )
 
 
 def title_of(export: Export) -> str:

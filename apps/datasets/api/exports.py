@@ -77,6 +77,10 @@ class ExportSerializer(serializers.Serializer[Export]):
     rows = serializers.IntegerField(help_text="In the file.")
     file_id = serializers.CharField(source="file.uid", default=None, allow_null=True)
     manifest_file_id = serializers.CharField(source="manifest_file.uid", default=None, allow_null=True)
+    left_out_file_id = serializers.CharField(
+        source="left_out_file.uid", default=None, allow_null=True,
+        help_text="A file with each example that was left out: its number, the file and line that it came from, why.",
+    )  # fmt: skip
     manifest = serializers.DictField(help_text="How the rows were chosen; the file's bytes and sha256.")
     created_at = UnixField()
     ended_at = UnixField(allow_null=True)
@@ -175,7 +179,7 @@ class ExportEventsView(ProjectView):
 
 
 def _exports(project: Project) -> QuerySet[Export]:
-    return Export.objects.of(project).select_related("dataset", "run", "file", "manifest_file")
+    return Export.objects.of(project).select_related("dataset", "run", "file", "manifest_file", "left_out_file")
 
 
 def _named(rows: QuerySet[Any], uid: str, noun: str) -> Any:

@@ -138,7 +138,7 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class FieldUseSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="A column, or a path such as 'messages[].score'.")
     use = serializers.ChoiceField(
-        ["used", "kept", "not_used"], help_text="`kept`: it stays in the example's `row` and nothing else reads it."
+        ["used", "kept", "not_used"], help_text="`kept`: it stays in the example's `row`; exports do not write it."
     )
     becomes = serializers.CharField(allow_blank=True, help_text="Of a loss: what other formats read it as.")
     rows = serializers.IntegerField(help_text="That have it, empty values not counted.")

@@ -32,8 +32,10 @@ def wait_for(export: Export) -> None:
 
 
 def save(export: Export, path: Path) -> None:
-    """Copy the file to `path`, and its manifest beside it. Raises `CommandError`."""
+    """Copy the file to `path`, its manifest beside it, and the list of what was left out. Raises `CommandError`."""
     copies = {path: export.file, path.with_name(f"{path.name}.manifest.json"): export.manifest_file}
+    if export.left_out_file:
+        copies[path.with_name(f"{path.name}.left-out.jsonl")] = export.left_out_file
     try:
         for target, file in copies.items():
             if file is None:

@@ -23,6 +23,7 @@ from apps.core.errors import DomainError
 from apps.core.ids import new_id
 from apps.datasets.exports import manifest
 from apps.datasets.exports.formats import FORMATS, Row, Setting
+from apps.datasets.exports.left_out import UNFIT, LeftOut, owned
 from apps.datasets.exports.manifest import Tally
 from apps.datasets.exports.pushing import push
 from apps.datasets.exports.selection import Selection, selection_of
@@ -31,6 +32,9 @@ from apps.datasets.models import Export
 from apps.events.services import announce
 
 TOPIC = "export"
+NAMED = 5  # reasons in a sentence
+BESIDE = (".manifest.json", ".left-out.jsonl")
+"""Of the names of the files that come with an export."""
 NOTHING = (
     "There is nothing to export: no example that was asked for has such an answer. Star some, choose other answers, "
     "or take filters away."
@@ -38,12 +42,13 @@ NOTHING = (
 
 
 def perform(work: Work[Export]) -> None:
-    export, selection, tally = work.job, selection_of(work.job), Tally()
+    export, selection = work.job, selection_of(work.job)
     about = manifest.describe(export.dataset, selection, export.format)
     prefix = f"{export.project.uid}/{new_id(f'{export.uid}.')}"  # never the name that another worker writes
     stored: list[Stored] = []
     try:
-        with scratch() as folder:
+        with scratch() as folder, (folder / "left_out").open("w+b") as listed:
+            tally = Tally(LeftOut(listed))
             setting = Setting(
                 scratch=folder,
                 about=lambda: about | {"counts": tally.counts()},
@@ -52,12 +57,14 @@ def perform(work: Work[Export]) -> None:
             )
             stored.append(_write(work, selection, setting, tally, prefix))
             if not tally.rows:
-                raise DomainError(_nothing(tally))
+                raise DomainError(_nothing(tally.left_out))
             url = push(work, stored[0].name, folder) if export.repository else ""
-        name = filename(export, selection.version.number)
-        whole = manifest.complete(setting.about(), stored[0], name)
-        stored.append(storage.write(f"{prefix}.manifest", [manifest.encoded(whole)]))
-        _seal(work, stored, whole, _sentence(tally.left_out, url))
+            name = filename(export, selection.version.number)
+            whole = manifest.complete(setting.about(), stored[0], name)
+            stored.append(storage.write(f"{prefix}.manifest", [manifest.encoded(whole)]))
+            if len(tally.left_out.reasons):
+                stored.append(storage.write(f"{prefix}.left_out", tally.left_out.lines(export.dataset_id)))
+        _seal(work, stored, whole, _sentence(tally.left_out, selection, url))
     except BaseException:
         for each in stored:
             storage.delete(each.name)
@@ -71,23 +78,27 @@ def _write(work: Work[Export], selection: Selection, setting: Setting, tally: Ta
         source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         total, uses = selection.look(source)
         setting = replace(setting, uses=uses, special=lambda: selection.rows(source, uses))
-        rows = _told(work, selection.rows(source), tally, total)
+        rows = _told(work, selection, selection.rows(source), tally, total)
         return storage.write(f"{prefix}{chosen.suffix}", chosen.write(rows, setting))
 
 
-def _told(work: Work[Export], rows: Iterable[Row], tally: Tally, total: int) -> Iterator[Row]:
-    """The rows, counted, with their progress told."""
+def _told(work: Work[Export], selection: Selection, rows: Iterable[Row], tally: Tally, total: int) -> Iterator[Row]:
+    """The rows, counted, with their progress told; in the end, what has none."""
     for done, row in enumerate(rows):
         work.report(done, total)
         tally.read(row)
         yield row
+    tally.left_out.add_missing(selection)
 
 
 def _seal(work: Work[Export], stored: list[Stored], whole: dict[str, Any], sentence: str) -> None:
     export, counts, name = work.job, whole["counts"], whole["file"]["name"]
     files = [
         _file(export, stored[0], name, FORMATS[export.format].purpose),
-        _file(export, stored[1], f"{name}.manifest.json", File.Purpose.USER_DATA),
+        *(
+            _file(export, each, f"{name}{suffix}", File.Purpose.USER_DATA)
+            for each, suffix in zip(stored[1:], BESIDE, strict=False)
+        ),
     ]
     with transaction.atomic():
         work.fence()
@@ -102,6 +113,7 @@ def _seal(work: Work[Export], stored: list[Stored], whole: dict[str, Any], sente
             manifest=whole,
             file=files[0],
             manifest_file=files[1],
+            left_out_file=files[2] if len(files) > 2 else None,
         )
         if not ended:
             raise DomainError("The export was ended by somebody else meanwhile.")
@@ -122,18 +134,28 @@ def filename(export: Export, version: int) -> str:
     return "-".join(words + ([part] if part else [])) + chosen.suffix
 
 
-def _nothing(tally: Tally) -> str:
-    return _left_out(tally.left_out) if tally.left_out else NOTHING
+def _nothing(left_out: LeftOut) -> str:
+    return _unfit(left_out) if left_out.count else NOTHING
 
 
-def _sentence(left_out: int, url: str) -> str:
-    return " ".join(filter(None, [url and f"It is at {url}.", _left_out(left_out) if left_out else ""]))
+def _sentence(left_out: LeftOut, selection: Selection, url: str) -> str:
+    have = left_out.examples - left_out.missing
+    missing = f"{have:,} of {left_out.examples:,} examples have {owned(selection)}." if left_out.missing else ""
+    return " ".join(filter(None, [url and f"It is at {url}.", missing, _unfit(left_out) if left_out.count else ""]))
 
 
-def _left_out(rows: int) -> str:
+def _unfit(left_out: LeftOut) -> str:
+    """With the most frequent reasons, where formats gave any."""
+    prefix = f"{UNFIT}: "
+    named = [
+        f"{each['message'].removeprefix(prefix)} in {each['rows']:,}"
+        for each in left_out.reasons.listed()
+        if each["message"].startswith(prefix)
+    ]
+    why = ", ".join(named[:NAMED]) or "images, calls of tools, or turns out of order"
     return (
-        f"{rows:,} of the rows were left out: this format has no place for what they hold (images, calls of tools, or "
-        "turns out of order). OpenAI chat has."
+        f"{left_out.count:,} of the rows were left out: this format has no place for what they hold ({why}). OpenAI"
+        " chat has."
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Count, QuerySet
@@ -10,6 +9,7 @@ from django.db.models import Count, QuerySet
 from apps.batches.storage import Stored
 from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.exports.formats import Row
+from apps.datasets.exports.left_out import LeftOut
 from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Preference, Rating, Run, Star
 
@@ -17,31 +17,35 @@ PRODUCT = "vLLM Batch Server"
 VERSION = "0.1.0"
 
 
-@dataclass(slots=True)
 class Tally:
     """Counts rows as they are read and written."""
 
-    parts: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
-    """Rows that the format has no place for."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """What it has no place for, with the number of such rows."""
+    def __init__(self, left_out: LeftOut) -> None:
+        self._parts: Counter[str] = Counter()
+        self.left_out = left_out
 
     @property
     def rows(self) -> int:
-        return self.parts.total()
+        return self._parts.total()
 
     def read(self, row: Row) -> None:
-        self.parts[row.part] += 1
+        self._parts[row.part] += 1
+        self.left_out.saw(row.number)
 
     def leave_out(self, row: Row, reason: str) -> None:
-        self.parts[row.part] -= 1
-        self.left_out += 1
-        self.reasons[reason] += 1
+        """`reason`: what the format has no place for."""
+        self._parts[row.part] -= 1
+        self.left_out.add(row.number, reason)
 
     def counts(self) -> dict[str, Any]:
-        parts = {part: count for part, count in sorted(self.parts.items()) if count}
-        return {"rows": self.rows, "left_out": self.left_out, "parts": parts}
+        """`left_out` counts rows that the format cannot hold, `without_answer` examples that gave no row."""
+        parts = {part: count for part, count in sorted(self._parts.items()) if count}
+        left_out = self.left_out
+        return {
+            "rows": self.rows, "left_out": left_out.count, "parts": parts, "examples": left_out.examples,
+            "without_answer": left_out.missing,
+            "reasons": {each["message"]: each["rows"] for each in left_out.reasons.listed()},
+        }  # fmt: skip
 
 
 def describe(dataset: Dataset, selection: Selection, format_name: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def delete_export(*, export: Export) -> None:
             return
         if found.status in Export.GOING:
             raise Conflict(f"The export is {found.status}: cancel it first.")
-        for file in filter(None, (found.file, found.manifest_file)):
+        for file in filter(None, (found.file, found.manifest_file, found.left_out_file)):
             delete_file(file=file)
         found.delete()
 

@@ -59,23 +59,24 @@ class FieldUse(msgspec.Struct, frozen=True, kw_only=True):
 class FieldCounter:
     """Memory holds `MAX_FIELDS` names. Rows of the same columns cost one look-up each."""
 
-    def __init__(self, uses: Mapping[str, str]) -> None:
-        """`uses`: the columns that are read, with what each becomes."""
-        self._uses = uses
+    def __init__(self, uses: Mapping[str, str], *, keeps_rows: bool = True) -> None:
+        """`uses`: the columns that are read, with what each becomes. `keeps_rows`: the row as it came stays too."""
+        self._uses, self._keeps_rows = uses, keeps_rows
         self._pairs = SIDES in uses.values()
         self._patterns: dict[tuple[str, ...], tuple[list[int], list[str], list[str]]] = {}
         self._columns: Counts = {}
         self._nested: Counts = {}
         self._losses: Counts = {}
 
-    def add(self, row: Row, made: Conversation, unused: Iterable[str]) -> None:
+    def add(self, row: Row, made: Conversation | None = None, unused: Iterable[str] = ()) -> None:
+        """`made`: what the row became; without it nothing of the row counts as lost."""
         names = tuple([name for name, value in row.values.items() if value or value == 0])
         found = self._patterns.get(names)
         if found is None:
             found = self._new_pattern(names, row)
         count, suspects, objects = found
         count[0] += 1
-        if suspects:
+        if suspects and made is not None:
             self._look(row, made, suspects)
         for name in objects:
             self._look_into(row, name)
@@ -137,10 +138,11 @@ class FieldCounter:
             becomes = "read" if inner in INNER else METADATA
         if becomes == "key" and name != self._key():
             becomes = METADATA
-        kept = becomes == METADATA
-        return FieldUse(
-            name=name, use="kept" if kept else "used", becomes="metadata" if kept else becomes, rows=rows, line=line
-        )
+        if becomes != METADATA:
+            return FieldUse(name=name, use="used", becomes=becomes, rows=rows, line=line)
+        if not self._keeps_rows:
+            return FieldUse(name=name, use="not_used", becomes="", rows=rows, line=line)
+        return FieldUse(name=name, use="kept", becomes="metadata", rows=rows, line=line)
 
     def _key(self) -> str:
         """The column that says a row's own id, unless a mapping says it."""

@@ -16,6 +16,7 @@ from django.db.models import Max
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
+from apps.datasets.imports.accounting import FieldCounter
 from apps.datasets.imports.batch_output import Outcome, is_batch_output, outcomes
 from apps.datasets.imports.flaws import Flaws, recorded, saved
 from apps.datasets.imports.readers import Flaw, Row
@@ -26,6 +27,11 @@ from apps.datasets.models import Column, Import, Run
 CHUNK_ROWS = 500
 REFRESH_ITEMS = 5_000
 MAX_SAMPLES = 64  # answers to one example
+USES = {
+    "custom_id": "which example", "number": "which example", "prompt": "which example", "answer": "answer",
+    "completion": "answer", "response": "answer", "error": "error",
+}  # fmt: skip
+"""Columns that are read, with what each becomes."""
 LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
 
 _TABLES = """
@@ -119,8 +125,9 @@ def import_answers(work: Work[Import]) -> None:
     if run is None:
         raise DomainError("The run was deleted.")
     rows = 0
-    with _tables(), recorded(job) as flaws, opened(find_file(job.project, job.file_id)) as source:
-        answers = _answers(source, flaws, work)
+    fields = FieldCounter(USES, keeps_rows=False)
+    with _tables(), recorded(job, fields) as flaws, opened(find_file(job.project, job.file_id)) as source:
+        answers = _answers(source, fields, flaws, work)
         while chunk := list(islice(answers, CHUNK_ROWS)):
             _copy(chunk, rows)
             rows += len(chunk)
@@ -146,16 +153,20 @@ def _drop() -> None:
         cursor.execute(_DROP)
 
 
-def _answers(source: Source, flaws: Flaws, work: Work[Import]) -> Iterator[_Answers]:
+def _answers(source: Source, fields: FieldCounter, flaws: Flaws, work: Work[Import]) -> Iterator[_Answers]:
     for count, row in enumerate(source.rows(), start=1):
         if count % LOOK_EVERY == 0:
             work.report(min(source.done, source.size), source.size)
         if count > settings.DATASET_MAX_ROWS:
             raise DomainError(f"The file holds more than {settings.DATASET_MAX_ROWS:,} rows: split it.", param="file")
         try:
-            yield _read(row)
+            found = _read(row)
         except RowError as error:
             flaws.add(row.line, str(error))
+            continue
+        if isinstance(row, Row):
+            fields.add(row)
+        yield found
 
 
 def _read(row: Row | Flaw) -> _Answers:
