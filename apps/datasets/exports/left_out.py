@@ -23,6 +23,7 @@ OWNED = {
     "preferences": "an answer that most reviewers preferred",
     "starred_pairs": "a gold star beside another answer that differs",
     "reference_pairs": "an expected answer beside a rejected one",
+    "reference_labels": "an expected or a rejected answer",
 }
 """What an example must have, for each policy."""
 
