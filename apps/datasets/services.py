@@ -17,7 +17,7 @@ from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets import deletion, duplicates, splits, versions
 from apps.datasets.imports import job as importing
-from apps.datasets.imports.accounting import FieldCounter, FieldUse, would_lose
+from apps.datasets.imports.accounting import FieldUse, would_lose
 from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft
 from apps.datasets.imports.sources import Reading, Sample, sample
@@ -86,7 +86,7 @@ def preview(*, file: File, shape: str = "", mapping: dict[str, str] | None = Non
 
 def _preview(seen: Sample, reading: Reading) -> Preview:
     drafts: list[Draft] = []
-    errors, fields = list(seen.flaws), FieldCounter(reading.uses)
+    errors, fields = list(seen.flaws), reading.counter()
     for row in seen.rows:
         try:
             made = reading.draft(row)

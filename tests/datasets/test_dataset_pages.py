@@ -314,3 +314,29 @@ def test_errors_of_an_import_are_listed(curator: Client, project: Project, keepe
     curator.post(again, {"shape": "completion", "skip_bad": "on"})
     work_on(KIND, keeper)
     assert Import.objects.first().status == "completed"  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_upload_that_would_lose_something_is_accepted_first(curator: Any, project: Project, keeper: Keeper) -> None:
+    dataset = services.create_dataset(project=project, name="colours")
+    row = {"messages": [{"role": "user", "content": "Is coal white?"}], "rejected": "Yes.", HOSTILE: "x"}
+    file = upload(project, jsonl([row]) + "nonsense\n", "rows.jsonl")
+    page = f"{LIST}{dataset.pk}/upload/{file.uid}/"
+    html = html_of(curator, page)
+    assert "1 column or key would be lost" in html
+    assert "rejected answer elsewhere" in html
+    assert "<script>alert" not in html
+    values = {"shape": "chat", "skip_bad": "on"}
+    assert "1 column or key would be lost" in curator.post(f"{page}preview/", values).content.decode()
+    refused = curator.post(page, values)
+    assert "&#x27;rejected&#x27; (rejected answer; 1 row, the first in line 1)" in refused.content.decode()
+    assert not Import.objects.exists()
+    curator.post(page, values | {"accept_losses": "on"})
+    work_on(KIND, keeper)
+    job = Import.objects.get()
+    assert job.status == "completed", job.message
+    html = html_of(curator, f"{LIST}{dataset.pk}/change/")
+    assert "What became of the columns and keys" in html
+    assert job.errors_file
+    assert f"/admin/batches/file/{job.errors_file.pk}/download/" in html
+    assert "<script>alert" not in html

@@ -83,3 +83,21 @@ def test_it_rejects(project: Project, file: Path, arguments: list[str], says: st
 def test_it_rejects_a_file_that_is_not_there(project: Project) -> None:
     with pytest.raises(CommandError, match="Cannot read /no/such/file: No such file or directory"):
         start("/no/such/file", "--dataset", "capitals")
+
+
+def test_it_asks_before_something_is_lost(
+    project: Project, tmp_path: Path, keeper: Keeper, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "Hi", "completion": "Ho", "weight": 0, "source": "[bold]web"}
+    path.write_text(jsonl([row]) + "nonsense\n[]\n")
+    with pytest.raises(CommandError, match=r"'weight' \(weight; 1 row, the first in line 1\).*\(--accept-losses\)"):
+        start(path, "--dataset", "capitals", "--skip-bad")
+    assert not File.objects.exists()
+    job = start(path, "--dataset", "capitals", "--skip-bad", "--accept-losses")
+    work_on(KIND, keeper)
+    wait_for(job)
+    said = capfd.readouterr().err
+    assert re.search(r"weight\s+│ not used \(weight elsewhere\)\s+│ 1 ", said)
+    assert re.search(r"source\s+│ kept with the row as it came\s+│ 1 ", said)
+    assert "2 reasons" in said

@@ -4,7 +4,7 @@ A loss is a column that some format gives a meaning to and this import does not 
 no place in a conversation. What only repeats a text that is used is none.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from apps.conversations.codecs import CODECS
 from apps.conversations.codecs.fields import BESIDE, KEYS
 from apps.conversations.conversation import Conversation
+from apps.conversations.messages import THOUGHTS
 from apps.datasets.imports.readers import Row
 
 MAX_FIELDS = 500
@@ -36,8 +37,10 @@ MEANINGS |= {
     name: meaning for codec in CODECS.values() for name, meaning in codec.columns.items() if meaning not in HARMLESS
 }
 SCORES = ("score", "rating")
-BEYOND_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "weight")
-"""Keys of a message that says more than its text."""
+AGAIN = " again"
+"""How the meaning of a column ends that should only repeat another."""
+TEXTS = ("content", "value", "text", "response")
+"""Keys of a message that hold its text."""
 SIDES = "rejected answer"
 
 Counts = dict[str, list[int]]
@@ -59,16 +62,19 @@ class FieldUse(msgspec.Struct, frozen=True, kw_only=True):
 class FieldCounter:
     """Memory holds `MAX_FIELDS` names. Rows of the same columns cost one look-up each."""
 
-    def __init__(self, uses: Mapping[str, str], *, keeps_rows: bool = True) -> None:
-        """`uses`: the columns that are read, with what each becomes. `keeps_rows`: the row as it came stays too."""
-        self._uses, self._keeps_rows = uses, keeps_rows
+    def __init__(self, uses: Mapping[str, str], *, keeps_rows: bool = True, verbatim: bool = False) -> None:
+        """`uses`: the columns that are read, with what each becomes. `keeps_rows`: the row as it came stays too.
+
+        `verbatim`: texts are used as they are, so that one of two columns for the same thing can be seen to be unused.
+        """
+        self._uses, self._keeps_rows, self._verbatim = uses, keeps_rows, verbatim
         self._pairs = SIDES in uses.values()
         self._patterns: dict[tuple[str, ...], tuple[list[int], list[str], list[str]]] = {}
         self._columns: Counts = {}
         self._nested: Counts = {}
         self._losses: Counts = {}
 
-    def add(self, row: Row, made: Conversation | None = None, unused: Iterable[str] = ()) -> None:
+    def add(self, row: Row, made: Conversation | None = None, unused: Collection[str] = ()) -> None:
         """`made`: what the row became; without it nothing of the row counts as lost."""
         names = tuple([name for name, value in row.values.items() if value or value == 0])
         found = self._patterns.get(names)
@@ -80,8 +86,8 @@ class FieldCounter:
             self._look(row, made, suspects)
         for name in objects:
             self._look_into(row, name)
-        for path in unused:
-            _count(self._losses, path, row.line)
+        if unused:
+            self._note(row, made, unused)
 
     def uses(self) -> list[FieldUse]:
         """Losses first, then what is not used or kept, then what is used; by line within."""
@@ -103,18 +109,30 @@ class FieldCounter:
     def _new_pattern(self, names: tuple[str, ...], row: Row) -> tuple[list[int], list[str], list[str]]:
         if len(self._patterns) >= MAX_PATTERNS:
             self._add_up()
-        suspects = [name for name in names if name not in self._uses and self._has_meaning(name)]
+        suspects = [name for name in names if self._may_be_lost(name, names)]
         objects = [name for name in names if name in self._uses and isinstance(row.values[name], dict)]
         return self._patterns.setdefault(names, ([0, row.line], suspects, objects))
 
-    def _has_meaning(self, name: str) -> bool:
-        return name in MEANINGS or (not self._pairs and name.startswith(SCORES))
+    def _may_be_lost(self, name: str, names: Iterable[str]) -> bool:
+        meaning = self._uses.get(name)
+        if meaning is None:
+            return name in MEANINGS or (not self._pairs and name.startswith(SCORES))
+        if meaning in HARMLESS or not self._verbatim:
+            return False
+        return meaning.endswith(AGAIN) or any(self._uses.get(each) == meaning for each in names if each != name)
 
     def _look(self, row: Row, made: Conversation, suspects: list[str]) -> None:
         texts = _texts_of(made)
         for name in suspects:
             if not _repeats(row.values[name], texts):
                 _count(self._losses, name, row.line)
+
+    def _note(self, row: Row, made: Conversation | None, unused: Iterable[str]) -> None:
+        """What the format itself did not use."""
+        texts = _texts_of(made) if made else set()
+        for path in unused:
+            if path not in row.values or not _repeats(row.values[path], texts):
+                _count(self._losses, path, row.line)
 
     def _look_into(self, row: Row, name: str) -> None:
         inner = row.values[name]
@@ -181,25 +199,37 @@ def _count(counts: Counts, name: str, line: int, rows: int = 1) -> None:
 
 
 def _texts_of(made: Conversation) -> set[str]:
-    return {
-        text.strip()
-        for message in (*made.messages, *made.chosen, *made.rejected)
-        for text in (message.text, message.reasoning_content)
-    }
+    messages = (*made.messages, *made.chosen, *made.rejected)
+    texts = {text.strip() for message in messages for text in (message.text, message.reasoning_content)}
+    texts |= {call.function.name for message in messages for call in message.tool_calls}
+    return texts | {_weight(message.weight) for message in messages}
 
 
 def _repeats(value: Any, texts: set[str]) -> bool:
     """Whether a column says only what is used already: a text, or messages of such texts."""
     said = list(_said(value))
-    return bool(said) and all(isinstance(text, str) and text.strip() in texts for text in said)
+    return bool(said) and all(isinstance(text, str) and _is_in(text.strip(), texts) for text in said)
+
+
+def _is_in(text: str, texts: set[str]) -> bool:
+    return text in texts or any(text in each for each in texts)
 
 
 def _said(value: Any) -> Iterator[Any]:
-    """The texts of messages; anything that is not a text or a plain message, as itself."""
+    """What messages say, in their texts and beside; anything that is neither a text nor messages, as itself."""
     if isinstance(value, list):
         for part in value:
             yield from _said(part)
-    elif isinstance(value, dict) and all(value.get(key) in (None, "", []) for key in BEYOND_TEXT):
-        yield value.get("content", value.get("value", value.get("text")))
+    elif isinstance(value, dict) and any(name in value for name in TEXTS):
+        yield from _said([value[name] for name in (*TEXTS, *THOUGHTS) if value.get(name) is not None])
+        calls = value.get("tool_calls") or value.get("function_call") or []
+        for call in calls if isinstance(calls, list) else [calls]:
+            yield call.get("function", call).get("name") if isinstance(call, dict) else call
+        if value.get("weight") is not None:
+            yield _weight(value["weight"])
     else:
         yield value
+
+
+def _weight(weight: Any) -> str:
+    return f"weight {weight}"

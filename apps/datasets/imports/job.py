@@ -71,7 +71,7 @@ def _import_examples(work: Work[Import]) -> None:
     file = find_file(job.project, job.file_id)
     reading = Reading(sample(file), shape=job.shape, mapping=job.mapping)
     version, number = versions.next_numbers(job.dataset)
-    fields, added, thumbs_down = FieldCounter(reading.uses), 0, 0
+    fields, added, thumbs_down = reading.counter(), 0, 0
     with opened(file) as source, recorded(job, fields) as flaws:
         for chunk in _chunks(_drafts(source, reading, fields, flaws, work)):
             if not flaws.fatal:

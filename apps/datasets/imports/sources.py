@@ -15,6 +15,7 @@ from apps.batches.models import File
 from apps.conversations.codecs import CODECS
 from apps.conversations.codecs.fields import KEYS
 from apps.core.errors import DomainError
+from apps.datasets.imports.accounting import FieldCounter
 from apps.datasets.imports.parquet import ParquetReader
 from apps.datasets.imports.readers import HEAD, Flaw, Row, format_of, read_csv, read_jsonl
 from apps.datasets.imports.shapes import COLUMNS, NAMES, Draft, detect, draft, finished
@@ -75,6 +76,9 @@ class Reading:
         if self.shape == COLUMNS:
             self.mapping = mapping or guess(sample.columns)
             self._mapper = _mapper(self.mapping, sample.columns)
+
+    def counter(self) -> FieldCounter:
+        return FieldCounter(self.uses, verbatim=self._mapper is None)
 
     @property
     def uses(self) -> dict[str, str]:
