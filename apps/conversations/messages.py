@@ -31,10 +31,12 @@ def read_messages(value: Any, where: str, unused: set[str]) -> Messages:
     Raises `RowError`.
     """
     if not isinstance(value, list):
-        message = f"{where!r} must be a list of messages, and is {kind(value)}: write a list of messages."
+        message = f"Its {where!r} must be a list of messages, and is {kind(value)}: write a list of messages."
         raise RowError(message, "messages_not_a_list")
     if not value:
-        raise RowError(f"{where!r} must be a list of messages, and is empty: write at least one.", "empty_messages")
+        raise RowError(
+            f"Its {where!r} must be a list of messages, and is empty: write at least a question.", "empty_messages"
+        )
     reader = _Reader(where, unused)
     return tuple(reader.read(entry, at) for at, entry in enumerate(value))
 
@@ -117,7 +119,7 @@ class _Reader:
             return ()
         calls = read_calls(value, self._calls + 1)
         if calls and role != "assistant":
-            message = f"{self._where} is the {role}'s and calls tools: only the assistant may, so remove the calls."
+            message = f"{self._where} is the {role}'s and calls tools: only the assistant may, so remove them."
             raise RowError(message, "tool_calls_not_assistant")
         self._calls += len(calls)
         self._open += calls

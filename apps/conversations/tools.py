@@ -21,16 +21,16 @@ _encode = msgspec.json.Encoder().encode
 
 def read_tools(value: Any) -> tuple[dict[str, Any], ...]:
     """Of a list, or of its JSON text; null, "" and [] are none. Raises `RowError`."""
-    value = _from_text(value, "'tools'", "invalid_tools")
+    value = _from_text(value, "Its 'tools'", "invalid_tools", WRITE_TOOLS)
     if value is None or value == []:
         return ()
     if not isinstance(value, list):
-        raise RowError(f"'tools' are {kind(value)}: {WRITE_TOOLS}", "invalid_tools")
+        raise RowError(f"Its 'tools' are {kind(value)}: {WRITE_TOOLS}", "invalid_tools")
     return tuple(_tool(tool) for tool in value)
 
 
 def _tool(tool: Any) -> dict[str, Any]:
-    tool = _from_text(tool, "A tool", "invalid_tools")
+    tool = _from_text(tool, "Some tools", "invalid_tools", WRITE_TOOLS)
     if isinstance(tool, dict) and "function" not in tool and isinstance(tool.get("name"), str):
         tool = {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
     function = tool.get("function") if isinstance(tool, dict) else None
@@ -42,8 +42,8 @@ def _tool(tool: Any) -> dict[str, Any]:
     name = _name(function.get("name"), "The name of a function in 'tools'")
     function = {key: value for key, value in function.items() if value is not None}
     if isinstance(function.get("parameters"), str):
-        what = f"The parameters of {name[:60]!r}"
-        function["parameters"] = _from_text(function["parameters"], what, "invalid_tool_parameters")
+        what, cure = f"The parameters of {name[:60]!r}", "write an object, or leave them out."
+        function["parameters"] = _from_text(function["parameters"], what, "invalid_tool_parameters", cure)
     if not isinstance(function.get("parameters") or {}, dict):
         message = f"The parameters of {name[:60]!r} are no JSON schema: write an object, or leave them out."
         raise RowError(message, "invalid_tool_parameters")
@@ -61,7 +61,7 @@ def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
 
     Raises `RowError`.
     """
-    value = _from_text(value, "'tool_calls'", "invalid_tool_calls")
+    value = _from_text(value, "Its 'tool_calls'", "invalid_tool_calls", WRITE_CALLS)
     if value is None or value == []:
         return ()
     calls = value if isinstance(value, list) else [value]
@@ -100,7 +100,7 @@ def _arguments(value: Any, name: str) -> str:
     raise RowError(message, "arguments_not_json")
 
 
-def _from_text(value: Any, what: str, code: str) -> Any:
+def _from_text(value: Any, what: str, code: str, cure: str) -> Any:
     """Files without nested columns write lists and objects as JSON text."""
     if not isinstance(value, str):
         return value
@@ -109,5 +109,4 @@ def _from_text(value: Any, what: str, code: str) -> Any:
     try:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        cure = WRITE_CALLS if code == "invalid_tool_calls" else WRITE_TOOLS
-        raise RowError(f"{what} is text, but no JSON: {cure}", code) from error
+        raise RowError(f"{what} as text are no JSON: {cure}", code) from error

@@ -6,7 +6,7 @@ import msgspec
 
 from apps.training.options import Options
 
-Method = Literal["sft", "dpo"]
+Method = Literal["sft", "dpo", "kto"]
 Technique = Literal["lora", "qlora", "full"]
 Backend = Literal["unsloth", "plain"]
 

@@ -25,4 +25,6 @@ def test_no_character_breaks_a_line(project: Project, model: Model) -> None:
     job = make_job(project, model, make_file(project, rows))
     assert prepare(job, lambda: None).examples == 12
     written = (job.folder / "train.jsonl").read_text(encoding="utf-8")
-    assert [json.loads(line) for line in written.splitlines()] == rows
+    assert [json.loads(line) for line in written.splitlines()] == [
+        {"line": number, **row} for number, row in enumerate(rows, 1)
+    ]

@@ -65,6 +65,13 @@ def read(job: TrainingJob, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (job.folder / name).read_bytes().splitlines()]
 
 
+def rows_of(job: TrainingJob, name: str) -> list[dict[str, Any]]:
+    """Without the line numbers of the user's file."""
+    rows = read(job, name)
+    assert all(row.pop("line") > 0 for row in rows)
+    return rows
+
+
 def told(job: TrainingJob) -> list[str]:
     return list(job.events.order_by("pk").values_list("message", flat=True))
 
@@ -74,7 +81,7 @@ def test_it_works(project: Project, base: Model, keeper: leases.Keeper) -> None:
     work(keeper)
     job.refresh_from_db()
     assert (job.status, job.examples, job.valid_examples, job.message) == ("queued", 12, 0, "")
-    assert read(job, "train.jsonl") == [example(number) for number in range(12)]
+    assert read(job, "train.jsonl") == [{"line": number + 1, **example(number)} for number in range(12)]
     assert [path.name for path in job.folder.iterdir()] == ["train.jsonl"]
     assert told(job)[-2:] == ["Validated 12 training examples, 551 tokens.", job.plan["reason"]]
 
@@ -141,7 +148,7 @@ def test_a_validation_file_is_read_too(project: Project, base: Model, keeper: le
     work(keeper)
     job.refresh_from_db()
     assert (job.status, job.examples, job.valid_examples) == ("queued", 12, 1)
-    assert read(job, "valid.jsonl") == [example(100)]
+    assert rows_of(job, "valid.jsonl") == [example(100)]
     assert told(job)[-2].endswith(" tokens, and 1 to validate with.")
     assert "about" in told(job)[-2]
 
@@ -152,7 +159,7 @@ def test_preferences(project: Project, base: Model, keeper: leases.Keeper) -> No
     job.refresh_from_db()
     assert (job.status, job.examples) == ("queued", 10)
     first = preference(0)
-    assert read(job, "train.jsonl")[0] == {
+    assert rows_of(job, "train.jsonl")[0] == {
         "input": first["input"],
         "preferred_completion": first["preferred_output"],
         "non_preferred_completion": first["non_preferred_output"],
@@ -164,11 +171,11 @@ def test_the_share_is_chosen_by_the_seed(project: Project, base: Model, keeper: 
     seeds = (1, 1, 2)
     jobs = [make_job(project, base, file, options={"validation_share": 0.1, "seed": seed}) for seed in seeds]
     work(keeper)
-    apart = [read(job, "valid.jsonl") for job in jobs]
+    apart = [rows_of(job, "valid.jsonl") for job in jobs]
     assert apart[0] == apart[1] != apart[2]
     for job, valid in zip(jobs, apart, strict=True):
         job.refresh_from_db()
-        train = read(job, "train.jsonl")
+        train = rows_of(job, "train.jsonl")
         assert (job.examples, job.valid_examples, len(train), len(valid)) == (180, 20, 180, 20)
         assert sorted(map(str, train + valid)) == sorted(str(example(number)) for number in range(200))
         assert valid != [example(number) for number in range(20)]
@@ -182,6 +189,32 @@ def test_a_share_is_one_row_at_least(
     work(keeper)
     job.refresh_from_db()
     assert (job.examples, job.valid_examples) == (12 - apart, apart)
+
+
+def test_keys_that_are_not_used_are_told(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
+    rows: list[Any] = [example(number) | {"source": "web"} for number in range(12)]
+    rows[3]["messages"][0]["score"] = 4
+    job = make_job(project, base, make_file(project, rows))
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, rows_of(job, "train.jsonl")) == ("queued", [example(number) for number in range(12)])
+    event = job.events.filter(level="warn").latest("-pk")
+    assert event.message == (
+        "Keys of the file that are not used: 'source' (12 rows), 'messages[].score' (1 row). "
+        "Nothing of the conversations is lost with them."
+    )
+    assert event.data == {"unused": {"source": 12, "messages[].score": 1}}
+
+
+def test_plain_text_for_a_model_that_chats_is_said_to_be(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None
+) -> None:
+    texts = [{"prompt": f"{number} is", "completion": " a number."} for number in range(12)]
+    job = make_job(project, base, make_file(project, texts))
+    work(keeper)
+    job.refresh_from_db()
+    assert job.status == "queued"
+    assert validation.PLAIN_TEXT in told(job)
 
 
 def test_it_rejects_bad_lines_with_their_numbers(project: Project, base: Model, keeper: leases.Keeper) -> None:
@@ -358,7 +391,7 @@ def _meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> No
         act()
         connections.close_all()
 
-    def checked(*arguments: Any) -> int:
+    def checked(*arguments: Any) -> Any:
         rows = real(*arguments)
         if not done.is_set():
             done.set()

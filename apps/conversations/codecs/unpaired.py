@@ -35,7 +35,7 @@ def label_of(values: Values) -> bool:
     found = next((values[name] for name in LABELS if values.get(name) is not None), None)
     good = _label(found)
     if good is None:
-        raise RowError("Its 'label' must be true for a thumb up, or false for a thumb down.", "invalid_label")
+        raise RowError("Its 'label' is neither: write true for a thumb up, or false for a thumb down.", "invalid_label")
     return good
 
 

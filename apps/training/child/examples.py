@@ -133,7 +133,7 @@ def _turn(tokenizer: Tokenizer, render: Render, messages: list[Row], at: int, wh
     start = _shared(render(messages[:at], True), whole)
     until = render(messages[: at + 1]) if at + 1 < len(messages) else whole
     if not whole.startswith(until):
-        content = str(messages[at].get("content") or "").strip()
+        content = str(_plain(messages[at])["content"]).strip()
         found = whole.find(content, start) if content else -1
         if found < 0:
             raise Unlearnable("the model's chat template hides an answer of it.")
@@ -184,7 +184,11 @@ def _renderer(tokenizer: Tokenizer, row: Row) -> Render:
     def render(messages: list[Row], ask: bool = False) -> str:
         try:
             plain = [_plain(message) for message in messages]
-            return str(tokenizer.apply_chat_template(plain, tools=tools, tokenize=False, add_generation_prompt=ask))
+            return str(
+                tokenizer.apply_chat_template(
+                    plain, tools=tools, tokenize=False, add_generation_prompt=ask, **row.get("chat_template_kwargs", {})
+                )
+            )
         except Exception as error:  # the template is a program of the model's: whatever it raises is about this row
             raise Unlearnable(f"the model's chat template refuses it: {str(error)[:200]}") from error
 
@@ -192,8 +196,12 @@ def _renderer(tokenizer: Tokenizer, row: Row) -> Render:
 
 
 def _plain(message: Row) -> Row:
-    """As chat templates want it: a content in any case, and arguments as an object."""
+    """As chat templates want it: a content in any case, its parts as one text, and arguments as an object."""
     kept = {key: value for key, value in message.items() if key != "weight"}
+    if isinstance(kept.get("content"), list):
+        kept["content"] = "\n".join(part["text"] for part in kept["content"])
+    if kept["role"] == "developer":
+        kept["role"] = "system"
     if calls := kept.get("tool_calls"):
         kept["tool_calls"] = [_call(call) for call in calls]
     return {**kept, "content": kept.get("content") or ""}

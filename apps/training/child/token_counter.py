@@ -21,6 +21,7 @@ from apps.models.admission.chat_template import environment
 
 MEMORY_BYTES = 4 * 1024**3
 PIECE = 50_000  # characters that are encoded at once: the library keeps a hundred bytes a token
+ANSWERS = ("completion", "preferred_completion", "non_preferred_completion")
 NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 Row = dict[str, Any]
@@ -42,13 +43,13 @@ class Counter:
     def count(self, row: Row) -> int:
         """Of a preference pair, both conversations."""
         if "prompt" in row:
-            return self._tokens(row["prompt"] + row["completion"]) + self._around
+            answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
+            return sum(self._tokens(row["prompt"] + answer) + self._around for answer in answers)
         if "input" not in row:
             return self._chat(row["messages"], row.get("tools"))
         asked = row["input"]
         return sum(
-            self._chat([*asked["messages"], *row[answer]], asked.get("tools"))
-            for answer in ("preferred_completion", "non_preferred_completion")
+            self._chat([*asked["messages"], *row[answer]], asked.get("tools")) for answer in ANSWERS if answer in row
         )
 
     def _chat(self, messages: list[Row], tools: list[Any] | None) -> int:
@@ -71,14 +72,16 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def _called(message: Row) -> Row:
-    """Templates want the arguments of calls as objects, which OpenAI writes as text."""
+    """As templates want it: one text, and the arguments of calls as objects, which OpenAI writes as text."""
+    content = message.get("content") or ""
+    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
     if "tool_calls" not in message:
-        return message
+        return {**message, "content": text}
     calls = [
         {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
         for call in message["tool_calls"]
     ]
-    return {**message, "tool_calls": calls}
+    return {**message, "content": text, "tool_calls": calls}
 
 
 def _template(folder: Path, settings: Row) -> str:

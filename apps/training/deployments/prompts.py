@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from apps.batches.models import File
+from apps.conversations.conversation import text_of
 from apps.training.files.reading import Limits, Reader
 from apps.training.models import TrainingJob
 
@@ -64,4 +65,4 @@ def _prompt(row: dict[str, Any]) -> Prompt | None:
 def _first_turns(messages: list[dict[str, Any]]) -> list[dict[str, str]]:
     """What stands before the first answer."""
     turns = itertools.takewhile(lambda turn: turn["role"] in ("system", "developer", "user"), messages)
-    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    return [{"role": turn["role"], "content": text_of(turn["content"])} for turn in turns]

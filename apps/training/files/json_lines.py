@@ -1,10 +1,12 @@
 """A line of a training file as JSON: whatever cannot be read is told with a cure. Django-free."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
+
+from apps.conversations.errors import RowError
 
 MAX_DEPTH = 64  # of lists and objects in each other
 MARKS = {
@@ -17,23 +19,17 @@ MARKS = {
 }
 
 
-class BadRow(ValueError):
-    """The line cannot be used. The message says what is wrong, and what to do."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def check_mark(raw: bytes) -> None:
-    """The file's first line: raises `BadRow` when the file is no plain UTF-8."""
+    """The file's first line: raises `RowError` when the file is no plain UTF-8."""
     for mark, message in MARKS.items():
         if raw.startswith(mark):
-            raise BadRow("wrong_encoding", message)
+            raise RowError(message, "wrong_encoding")
 
 
-def too_long(limit: int) -> BadRow:
-    return BadRow("line_too_long", f"It has more than {limit:,} bytes: shorten the example, or split it into several.")
+def too_long(limit: int) -> RowError:
+    return RowError(
+        f"It has more than {limit:,} bytes: shorten the example, or split it into several.", "line_too_long"
+    )
 
 
 def json_object(raw: bytes) -> Mapping[str, Any]:
@@ -42,13 +38,13 @@ def json_object(raw: bytes) -> Mapping[str, Any]:
     try:
         values = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
-        raise BadRow("invalid_utf8", "It is not valid UTF-8: save the file as UTF-8.") from error
+        raise RowError("It is not valid UTF-8: save the file as UTF-8.", "invalid_utf8") from error
     except RecursionError as error:
         raise _too_deep() from error
     except msgspec.DecodeError as error:
         raise _no_json(raw, error) from error
     if not isinstance(values, dict):
-        raise BadRow("not_an_object", "It is no JSON object: write each example as {…} on a line of its own.")
+        raise RowError("It is no JSON object: write each example as {…} on a line of its own.", "not_an_object")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(values) > MAX_DEPTH:
         raise _too_deep()
     if b"\\u0000" in raw and "\0" in json.loads(raw, object_pairs_hook=_texts):
@@ -65,28 +61,28 @@ def _text_within(value: Any) -> str:
     return "".join(map(_text_within, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
 
 
-def _no_json(raw: bytes, error: msgspec.DecodeError) -> BadRow:
+def _no_json(raw: bytes, error: msgspec.DecodeError) -> RowError:
     """msgspec says "truncated" of half a surrogate pair, too."""
     try:
         json.loads(raw, parse_constant=_refused)
     except (ValueError, RecursionError):
-        return BadRow("invalid_json", f"It is not valid JSON ({error}): write one whole object on each line.")
+        return RowError(f"It is not valid JSON ({error}): write one whole object on each line.", "invalid_json")
     if b"\\ud" in raw.lower():
         message = "It holds half a surrogate pair (\\ud800 to \\udfff), which is broken Unicode: remove or complete it."
-        return BadRow("lone_surrogate", message)
-    return BadRow("invalid_json", f"It holds a number that cannot be kept ({error}): write it as text.")
+        return RowError(message, "lone_surrogate")
+    return RowError(f"It holds a number that cannot be kept ({error}): write it as text.", "invalid_json")
 
 
 def _refused(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _nul() -> BadRow:
-    return BadRow("nul_character", "It holds a NUL character (\\u0000): remove it.")
+def _nul() -> RowError:
+    return RowError("It holds a NUL character (\\u0000): remove it.", "nul_character")
 
 
-def _too_deep() -> BadRow:
-    return BadRow("nested_too_deeply", f"It is nested more than {MAX_DEPTH} levels deep: make it flatter.")
+def _too_deep() -> RowError:
+    return RowError(f"It is nested more than {MAX_DEPTH} levels deep: make it flatter.", "nested_too_deeply")
 
 
 def _depth(value: Any) -> int:
@@ -97,17 +93,3 @@ def _depth(value: Any) -> int:
         inner = (part.values() if isinstance(part, dict) else part for part in level)
         level = [child for children in inner for child in children if isinstance(child, dict | list)]
     return deepest
-
-
-def check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    if unknown := sorted(values.keys() - set(known)):
-        message = f"{where} has the unknown key {unknown[0][:40]!r}: remove it. Known are {', '.join(sorted(known))}."
-        raise BadRow("unknown_key", message)
-
-
-def kind(value: Any) -> str:
-    """What a value is, for people."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    kinds = {str: "a text", list: "a list", dict: "an object"}
-    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "a number")

@@ -3,15 +3,17 @@
 Memory holds one line, whatever the file's size; at most `MAX_ERRORS` errors are kept.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
 from apps.training.files.json_lines import check_mark, too_long
-from apps.training.files.rows import BadRow, Row, Shape, check, shape_of
+from apps.training.files.rows import Row, RowError, Shape, check, shape_of
 from apps.training.spec import Method
 
 MAX_ERRORS = 100
+MAX_KEYS, OTHER_KEYS = 50, "…"  # that are not used and told apart, and what the others are counted as
 BLOCK = 1024 * 1024  # bytes
 
 
@@ -44,7 +46,14 @@ class Reader:
     """Lines that cannot be used, of which `errors` has the first."""
     count: int = 0
     """Rows, bad ones too."""
-    _shape: Shape | None = None
+    line: int = 0
+    """The number of the last row that was given."""
+    unused: Counter[str] = field(default_factory=Counter)
+    """Rows that have a key of which nothing is made, by the key."""
+    labels: Counter[bool] = field(default_factory=Counter)
+    """Thumbs up and down."""
+    shape: Shape | None = None
+    """Of all rows."""
     _shape_line: int = 0
 
     def rows(self) -> Iterator[Row]:
@@ -55,11 +64,12 @@ class Reader:
             self.count += 1
             try:
                 row = self._row(number, raw)
-            except BadRow as error:
+            except RowError as error:
                 self._add(error, number)
                 if error.code in ("wrong_encoding", "too_many_rows") or self.bad >= MAX_ERRORS:
                     return
             else:
+                self.line = number
                 yield row
         if self.count < self.limits.least:
             self._add(self._too_few(), None)
@@ -69,29 +79,38 @@ class Reader:
             check_mark(raw)
         if self.count > self.limits.rows:
             message = f"The file has more than {self.limits.rows:,} examples: leave some out."
-            raise BadRow("too_many_rows", message)
+            raise RowError(message, "too_many_rows")
         if len(raw) > self.limits.line_bytes:
             raise too_long(self.limits.line_bytes)
-        row = check(raw, self.method)
+        unused = set[str]()
+        row = check(raw, self.method, unused)
         self._check_shape(number, row)
+        if unused:
+            self._count_unused(unused)
+        if "label" in row:
+            self.labels[row["label"]] += 1
         return row
+
+    def _count_unused(self, keys: set[str]) -> None:
+        for key in keys:
+            self.unused[key if key in self.unused or len(self.unused) < MAX_KEYS else OTHER_KEYS] += 1
 
     def _check_shape(self, number: int, row: Row) -> None:
         shape = shape_of(row)
-        if self._shape is None:
-            self._shape, self._shape_line = shape, number
-        if shape != self._shape:
-            message = f"It is of the shape {shape!r}, line {self._shape_line:,} of the shape {self._shape!r}: use one."
-            raise BadRow("mixed_shapes", message)
+        if self.shape is None:
+            self.shape, self._shape_line = shape, number
+        if shape != self.shape:
+            message = f"It is of the shape {shape!r}, line {self._shape_line:,} of the shape {self.shape!r}: use one."
+            raise RowError(message, "mixed_shapes")
 
-    def _too_few(self) -> BadRow:
+    def _too_few(self) -> RowError:
         if not self.count:
-            return BadRow("empty_file", "The file holds no example: write one JSON object on each line.")
+            return RowError("The file holds no example: write one JSON object on each line.", "empty_file")
         few, least = self.count, self.limits.least
         message = f"The file holds {few} example{'s' * (few != 1)}, and at least {least} are needed: add some."
-        return BadRow("too_few_rows", message)
+        return RowError(message, "too_few_rows")
 
-    def _add(self, error: BadRow, line: int | None) -> None:
+    def _add(self, error: RowError, line: int | None) -> None:
         self.bad += line is not None
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(LineError(error.code, str(error), line))

@@ -27,6 +27,13 @@ from apps.training.services import TOPIC, note, plan_of
 PAUSE = 60.0  # seconds between two looks for files that nobody needs
 NO_SPACE = "There is no space left for its prepared files: free some. It goes on by itself."
 
+TOLD_KEYS = 12  # that a sentence names; the event's data has all
+CHAT = "/v1/chat/completions"
+PLAIN_TEXT = (
+    "The prompts are plain text: they are learned as they stand, without the model's chat template, and are best asked "
+    "of /v1/completions. For a model that chats, write prompts and answers as messages."
+)
+
 Status = TrainingJob.Status
 
 log = logging.getLogger(__name__)
@@ -100,6 +107,10 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
         if not moved:
             raise Stopped
         note(job, _sentence(prepared, tokens), data={"tokens": tokens.tokens, "exact": tokens.exact})
+        if prepared.unused:
+            note(job, _not_used(prepared), level=JobEvent.Level.WARN, data={"unused": prepared.unused})
+        if prepared.plain_text and CHAT in base.endpoints:
+            note(job, PLAIN_TEXT, level=JobEvent.Level.WARN)
         note(job, plan.reason, data={"steps": plan.steps})
         if plan.warning:
             note(job, plan.warning, level=JobEvent.Level.WARN)
@@ -120,6 +131,13 @@ def _refuse(job: TrainingJob, invalid: Invalid, held: leases.Held) -> None:
 def _sentence(prepared: Prepared, tokens: Count) -> str:
     apart = f", and {prepared.valid_examples:,} to validate with" if prepared.valid_examples else ""
     return f"Validated {prepared.examples:,} training examples, {tokens}{apart}."
+
+
+def _not_used(prepared: Prepared) -> str:
+    most = sorted(prepared.unused.items(), key=lambda key: (-key[1], key[0]))
+    told = ", ".join(f"{key[:60]!r} ({rows:,} row{'s' * (rows != 1)})" for key, rows in most[:TOLD_KEYS])
+    more = f" and {len(most) - TOLD_KEYS:,} more" if len(most) > TOLD_KEYS else ""
+    return f"Keys of the file that are not used: {told}{more}. Nothing of the conversations is lost with them."
 
 
 def _give_up(pk: int, why: str) -> None:
