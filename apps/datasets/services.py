@@ -46,6 +46,8 @@ class Preview:
     """What becomes of each column and key, in the rows that were looked at."""
     rows: int
     """That were looked at."""
+    notes: list[str]
+    """Sentences on what is read of the file and what is not."""
 
     @property
     def losses(self) -> list[FieldUse]:
@@ -98,7 +100,7 @@ def _preview(seen: Sample, reading: Reading) -> Preview:
     errors.sort(key=lambda flaw: flaw.line)
     return Preview(
         seen.format, reading.shape, seen.columns, reading.mapping, drafts[:PREVIEW_ROWS], errors[:PREVIEW_ROWS],
-        fields.uses(), len(seen.rows),
+        fields.uses(), len(seen.rows), seen.notes,
     )  # fmt: skip
 
 

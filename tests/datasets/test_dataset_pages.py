@@ -186,7 +186,7 @@ def test_hostile_texts_are_inert(curator: Client, project: Project) -> None:
     [
         ("empty.jsonl", b"", "The submitted file is empty"),
         ("wide.csv", ",".join(f"c{n}" for n in range(10_000)).encode(), "at most 500 can be read"),
-        ("rows.json", b"[1]", "JSON array"),
+        ("rows.json", b"[1]", "This element is no JSON object"),
     ],
 )
 def test_it_rejects_an_upload(curator: Client, project: Project, name: str, content: bytes, says: str) -> None:

@@ -22,7 +22,7 @@ TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"ty
 TRICKY = 'caf\u00e9 \u202e "quoted"\n\ttab \\ back \U0001f600 <b>'
 
 
-@pytest.mark.parametrize("chosen", ["chat", "prompt_completion", "alpaca", "sharegpt", "parquet"])
+@pytest.mark.parametrize("chosen", ["chat", "prompt_completion", "alpaca", "sharegpt", "parquet", "huggingface"])
 def test_it_works(project: Project, keeper: Keeper, chosen: str) -> None:
     run = starred_run(project)
     Example.objects.filter(number=2).update(messages=json.dumps([{"role": "user", "content": TRICKY}]))

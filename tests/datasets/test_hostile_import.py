@@ -1,5 +1,6 @@
 """Whatever a file holds is stored as it is, or refused with a sentence."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from apps.datasets import services
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import
 from tests.datasets.files import ended, jsonl, upload
+from tests.datasets.packed import packed, zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,6 +63,15 @@ def test_it_works_for_parquet(dataset: Dataset, keeper: Keeper, tmp_path: Path) 
     texts = list(INERT.values())
     pq.write_table(pa.table({"prompt": texts, "completion": texts}), tmp_path / "rows.parquet")
     assert run(dataset, keeper, (tmp_path / "rows.parquet").read_bytes(), "rows.parquet").status == "completed"
+    _check(dataset)
+
+
+@pytest.mark.parametrize(("text", "pack"), [("rows.json", "gzip"), ("viewer.json", "zip"), ("rows.jsonl", "zstd")])
+def test_it_works_packed(dataset: Dataset, keeper: Keeper, text: str, pack: str) -> None:
+    name, content = packed(
+        [{"prompt": cell, "completion": cell, "id": cell[:9]} for cell in INERT.values()], text, pack
+    )
+    assert run(dataset, keeper, content, name).status == "completed"
     _check(dataset)
 
 
@@ -117,10 +128,14 @@ def test_a_parquet_bomb_is_refused(dataset: Dataset, keeper: Keeper, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("rows.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "The file is UTF-16"),
-        ("rows.jsonl", b"\x1f\x8b\x08" + b"\0" * 100, "compressed with gzip"),
-        ("rows.xlsx", b"PK\x03\x04" + b"\0" * 100, "zip archive"),
-        ("rows.json", b'[{"prompt": "a"}]', "JSON array"),
+        ("rows.jsonl", '{"prompt": "a"}\n'.encode("utf-32"), "The file is UTF-32"),
+        ("rows.jsonl", '{"prompt": "a"}\n'.encode("utf-16")[:-1] + b"\xd8\n\0", "no valid UTF-16"),
+        ("rows.jsonl.gz", b"\x1f\x8b\x08" + b"\0" * 100, "cannot be unpacked: it is damaged"),
+        ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"\0" * 100, "cannot be unpacked: it is damaged"),
+        ("rows.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "holds another one that is packed"),
+        ("rows.xlsx", b"PK\x03\x04" + b"\0" * 100, "cannot be unpacked: it is damaged"),
+        ("rows.json", b'[{"prompt": "a"}', "',' is expected, but the end of the file comes"),
+        ("rows.json", b"[]", "The file holds no row that can be read"),
         ("rows.parquet", b"no parquet at all", "ends in .parquet, but it is none"),
         ("rows.csv", b"a,b\n\xff\xfe,1\n", "Line 2 is not valid UTF-8"),
         ("rows.bin", bytes(range(256)) * 40, "The file holds no row that can be read"),
@@ -130,6 +145,22 @@ def test_it_rejects(dataset: Dataset, name: str, content: bytes, says: str) -> N
     with pytest.raises(DomainError) as caught:
         services.start_import(dataset=dataset, file=upload(dataset.project, content, name))
     assert says in caught.value.message
+
+
+def test_an_archive_bomb_is_refused(dataset: Dataset, keeper: Keeper, settings: Any) -> None:
+    settings.FILE_MAX_BYTES = 8 * 1024**2
+    rows = jsonl([{"prompt": "a", "completion": ""}] * 200)
+    content = zipped({"a.jsonl": rows.encode(), "b.jsonl": bytes(64 * 1024**2)})
+    job = run(dataset, keeper, content, "bomb.zip", skip_bad=True)
+    assert (job.status, job.message) == ("failed", "b.jsonl: The file unpacks to more than 33,554,432 bytes: split it.")
+    assert not dataset.examples.exists()
+
+
+@pytest.mark.parametrize("size", [40 * 1024**2])
+def test_a_look_at_a_bomb_is_short(dataset: Dataset, size: int) -> None:
+    file = upload(dataset.project, gzip.compress(bytes(size)), "bomb.jsonl.gz")
+    with pytest.raises(DomainError, match="The file holds no row that can be read"):
+        services.preview(file=file)
 
 
 def test_a_template_injection_starts_nothing(dataset: Dataset) -> None:

@@ -19,6 +19,7 @@ from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Example, Import, Version
 from apps.events.models import Event
 from tests.datasets.files import ended, jsonl, upload, work_on
+from tests.datasets.packed import zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,6 +56,37 @@ def test_it_works(dataset: Dataset, keeper: Keeper) -> None:
     assert json.loads(example.data) == {"prompt": "Capital of Peru?", "completion": "Lima"}
     event = Event.objects.get(type="dataset.imported")
     assert (event.data, event.project) == ({"id": job.uid}, dataset.project)
+
+
+def test_an_archive_says_what_is_read_and_tags_its_splits(dataset: Dataset, keeper: Keeper) -> None:
+    files = {
+        "README.md": b"#",
+        "data/test.jsonl": rows(PAIRS[:1]).encode(),
+        "data/train.jsonl": rows(PAIRS[1:]).encode(),
+    }
+    content = zipped(files)
+    seen = services.preview(file=upload(dataset.project, content, "rows.zip"))
+    assert seen.notes == [
+        "Rows are read from 'data/train.jsonl', 'data/test.jsonl'.", "Their splits: train, test.",
+        "Not read: 'README.md'.",
+    ]  # fmt: skip
+    assert [draft.conversation.tags for draft in seen.drafts] == [("train",), ("train",), ("test",)]
+    job = run(dataset, keeper, content, "rows.zip")
+    assert (job.status, job.format, job.message) == ("completed", "zip", " ".join(["3 rows imported.", *seen.notes]))
+    assert list(dataset.examples.values_list("prompt", "tags")) == [
+        ("Capital of Peru?", ["train"]), ("Capital of Ghana?", ["train"]), ("Capital of France?", ["test"]),
+    ]  # fmt: skip
+    assert job.done == job.total == len(content)
+
+
+def test_errors_name_the_file_and_the_element(dataset: Dataset, keeper: Keeper) -> None:
+    bad = [{"prompt": "a", "completion": "b"}, {"prompt": 7, "completion": "b"}]
+    files = {"a.jsonl": jsonl(bad).encode(), "b.json": json.dumps({"rows": bad}, indent=1).encode()}
+    job = run(dataset, keeper, zipped(files), "rows.zip", skip_bad=True)
+    assert [(error["line"], error["message"].partition("'prompt'")[0]) for error in job.errors] == [
+        (2, "a.jsonl: "), (7, "b.json: rows: element 2: "),
+    ]  # fmt: skip
+    assert job.rows == 2
 
 
 def test_plans_know_of_many_new_rows_at_once(dataset: Dataset, project: Project, keeper: Keeper) -> None:

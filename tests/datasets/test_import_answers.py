@@ -16,6 +16,7 @@ from apps.datasets.models import Example, Import, Run
 from apps.events.models import Event
 from tests.datasets.cast import make_run, make_version
 from tests.datasets.files import ended, jsonl, upload
+from tests.datasets.packed import zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +26,7 @@ def matrix(project: Project) -> Run:
     return make_run(make_version(project), {"small": ["Paris", "Lima", None]})
 
 
-def run(matrix: Run, keeper: Keeper, content: str, name: str = "answers.jsonl", **options: Any) -> Import:
+def run(matrix: Run, keeper: Keeper, content: bytes | str, name: str = "answers.jsonl", **options: Any) -> Import:
     file = upload(matrix.project, content, name)
     job: Import = ended(services.start_answers_import(run=matrix, file=file, **options), keeper, KIND)
     return job
@@ -81,6 +82,20 @@ def test_csv_does_too(matrix: Run, keeper: Keeper) -> None:
     job = run(matrix, keeper, "number;answer\n1;Paris\n2;Lima\n", "answers.csv")
     assert (job.status, len(answers(matrix))) == ("completed", 2)
     assert matrix.columns.get(position=1).label == "answers.csv"
+
+
+def test_archives_and_arrays_are_read_too(matrix: Run, keeper: Keeper) -> None:
+    """Rows of several files have the same lines."""
+    array = json.dumps([{"number": 1, "answer": "a"}, {"number": 2, "answer": "b"}, {"number": 9, "answer": "x"}])
+    content = zipped(
+        {"one.json": array.encode(), "two.jsonl": jsonl([{"number": 3, "answer": "c"}, {"number": 8}]).encode()}
+    )
+    job = run(matrix, keeper, content, "answers.zip", skip_bad=True)
+    assert [text for _, _, text, _ in answers(matrix)] == ["a", "b", "c"]
+    assert job.errors == [
+        {"line": 2, "message": "two.jsonl: The row has no 'answer' that is text."},
+        {"line": 1, "message": "one.json: element 3: No example of this run is '9'."},
+    ]
 
 
 def test_several_answers_to_an_example_are_samples(matrix: Run, keeper: Keeper) -> None:

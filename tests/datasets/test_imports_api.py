@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ def test_a_preview_shows_what_would_come_of_it(api: APIClient, dataset: Dataset)
     assert (seen["format"], seen["shape"], seen["columns"]) == ("csv", "columns", ["question", "level"])
     assert seen["mapping"] == {"prompt": "{{ question }}"}
     assert [draft["prompt"] for draft in seen["examples"]] == [f"Q {n}?" for n in range(5)]
+    assert seen["notes"] == []
     assert seen["errors"] == [{"line": 11, "message": "This row has 1 field, the header has 2 fields."}]
     mapping = {"prompt": "{{ question|upper }}", "system": "Level {{ level }}", "key": "{{ level }}"}
     seen = post(api, dataset, "imports/preview", {"file_id": file.uid, "mapping": mapping}).json()
@@ -57,6 +59,19 @@ def test_a_preview_shows_what_would_come_of_it(api: APIClient, dataset: Dataset)
         {"role": "system", "content": "Level 1"}, {"role": "user", "content": "Q 1?"},
     ]  # fmt: skip
     assert not Import.objects.exists()
+
+
+def test_a_header_of_old_macs_is_read(api: APIClient, dataset: Dataset) -> None:
+    file = upload(dataset.project, "prompt,completion\rIs tea hot?,Yes\r", "cr.csv")
+    seen = post(api, dataset, "imports/preview", {"file_id": file.uid}).json()
+    assert [(draft["prompt"], draft["reference"]) for draft in seen["examples"]] == [("Is tea hot?", "Yes")]
+
+
+def test_a_preview_says_what_of_an_object_is_read(api: APIClient, dataset: Dataset) -> None:
+    content = json.dumps({"version": 2, "data": [{"prompt": "Hi", "completion": "Hello"}]}, indent=1)
+    seen = post(api, dataset, "imports/preview", {"file_id": upload(dataset.project, content, "rows.json").uid}).json()
+    assert (seen["format"], seen["notes"]) == ("json", ["Rows are read from 'data'.", "Not read: 'version'."])
+    assert [draft["prompt"] for draft in seen["examples"]] == ["Hi"]
 
 
 def test_errors_come_with_their_lines(api: APIClient, dataset: Dataset, keeper: Keeper) -> None:

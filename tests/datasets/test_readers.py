@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apps.core.errors import DomainError
-from apps.datasets.imports.readers import MAX_COLUMNS, Flaw, Row, format_of, read_csv, read_jsonl
+from apps.datasets.imports.readers import MAX_COLUMNS, Flaw, Row, read_csv, read_jsonl
 
 LIMIT = 1_000  # bytes of a row
 
@@ -218,32 +218,3 @@ def test_a_header_may_hold_line_feeds() -> None:
 def test_a_header_that_is_no_csv_is_refused(content: str) -> None:
     with pytest.raises(DomainError, match="The header cannot be read"):
         csv(content)
-
-
-@pytest.mark.parametrize(
-    ("name", "head", "expected"),
-    [
-        ("rows.jsonl", b'{"a":1}', "jsonl"),
-        ("rows", b'  {"a":1}', "jsonl"),
-        ("rows.csv", b"a,b\n", "csv"),
-        ("rows.TSV", b"a\tb\n", "csv"),
-        ("rows.jsonl", b"PAR1....", "parquet"),
-        ("rows.csv", b'{"a":1}\n', "jsonl"),
-    ],
-)
-def test_the_format_is_told_from_the_content(name: str, head: bytes, expected: str) -> None:
-    assert format_of(name, head) == expected
-
-
-@pytest.mark.parametrize(
-    ("head", "says"),
-    [
-        ('{"a":1}'.encode("utf-16"), "The file is UTF-16"),
-        (b"\x1f\x8b\x08", "compressed with gzip"),
-        (b"PK\x03\x04", "zip archive"),
-        (b'[{"a": 1}]', "JSON array"),
-    ],
-)
-def test_it_rejects_a_format(head: bytes, says: str) -> None:
-    with pytest.raises(DomainError, match=says):
-        format_of("rows.jsonl", head)

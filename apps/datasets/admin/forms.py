@@ -20,6 +20,7 @@ from unfold.widgets import (
 
 from apps.accounts.models import Project
 from apps.core.errors import DomainError
+from apps.datasets.imports.formats import SUFFIXES
 from apps.datasets.imports.shapes import NAMES
 from apps.datasets.imports.templates import FIELDS, MAX_SOURCE
 from apps.datasets.models import Dataset
@@ -72,8 +73,9 @@ class NewDatasetForm(DatasetForm):
 
 class UploadForm(forms.Form):
     file = forms.FileField(
-        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ".jsonl,.ndjson,.csv,.tsv,.parquet"}),
-        help_text=f"JSONL, CSV with a header, or Parquet, up to {filesizeformat(settings.FILE_MAX_BYTES)} and "
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ",".join(SUFFIXES)}),
+        help_text="JSONL, JSON, CSV with a header, or Parquet, as it is, in .gz or .zst, or a .zip of them, up to "
+        f"{filesizeformat(settings.FILE_MAX_BYTES)} and "
         f"{settings.DATASET_MAX_ROWS:,} rows. Nothing is imported yet: the next page shows what would be.",
     )
 

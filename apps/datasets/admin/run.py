@@ -18,6 +18,7 @@ from apps.core.errors import DomainError
 from apps.datasets.admin import run_choices, run_page
 from apps.datasets.admin.review import Review
 from apps.datasets.admin.run_verbs import RunVerbs
+from apps.datasets.imports.formats import SUFFIXES
 from apps.datasets.models import Run
 from apps.models.admin.page import PagesAdmin
 
@@ -117,5 +118,5 @@ class RunAdmin(PagesAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> TemplateResponse:
         run = self.find(request, object_id)
-        context = {**run_page.detail(run), "may_change": self.may_change(request, run)}
+        context = {**run_page.detail(run), "may_change": self.may_change(request, run), "readable": ",".join(SUFFIXES)}
         return self.page(request, "detail", run.name, context)

@@ -17,6 +17,7 @@ from apps.conversations.conversation import Message, encode
 from apps.core.errors import DomainError
 from apps.datasets import services
 from apps.datasets.admin.forms import LABELS, ImportForm, UploadForm, first_error
+from apps.datasets.imports.formats import SUFFIXES
 from apps.datasets.imports.shapes import NAMES, Draft
 from apps.datasets.imports.templates import FIELDS, FILTERS
 from apps.datasets.models import Dataset
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 OFFERED = 10  # files that were uploaded before
 SHOWN = 2_000  # characters of a text in the preview
-READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
 
 
 class Uploads:
@@ -169,7 +169,7 @@ def _keep(dataset: Dataset, upload: Any) -> File:
 def _offered(dataset: Dataset) -> list[File]:
     """The project's latest files that may hold rows."""
     files = File.objects.of(dataset.project).unexpired().order_by("-pk")[: 10 * OFFERED]
-    return [file for file in files if file.filename.lower().endswith(READABLE)][:OFFERED]
+    return [file for file in files if file.filename.lower().endswith(SUFFIXES)][:OFFERED]
 
 
 def _file(dataset: Dataset, uid: str) -> File:

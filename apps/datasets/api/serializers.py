@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from apps.core.api.pagination import page_query
 from apps.core.api.schema import ConstantField, UnixField
-from apps.datasets.imports.readers import FORMATS
+from apps.datasets.imports import formats
 from apps.datasets.imports.shapes import NAMES
 from apps.datasets.imports.templates import FIELDS
 from apps.datasets.models import Dataset, Duplicate, DuplicateSearch, Example, Import, Member, Split, Version
@@ -154,7 +154,7 @@ class ImportSerializer(serializers.Serializer[Import]):
     run = serializers.CharField(source="run.uid", default=None, allow_null=True)
     file_id = serializers.CharField()
     filename = serializers.CharField()
-    format = serializers.ChoiceField(sorted(set(FORMATS.values())))
+    format = serializers.ChoiceField(formats.NAMES)
     shape = serializers.CharField(allow_blank=True, help_text=f"One of {', '.join(NAMES)}.")
     mapping = serializers.DictField(child=serializers.CharField())
     replace = serializers.BooleanField()
@@ -221,6 +221,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
     rows = serializers.IntegerField(help_text="That were looked at.")
     uses = FieldUseSerializer(many=True, help_text="What becomes of each column and key of these rows.")
     losses = FieldUseSerializer(many=True, help_text="Of these, what an import loses: it needs `accept_losses`.")
+    notes = serializers.ListField(
+        child=serializers.CharField(), help_text="What is read of an archive or an object, and what is not."
+    )
 
 
 class DuplicateSerializer(serializers.Serializer[Duplicate]):

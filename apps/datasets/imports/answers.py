@@ -36,7 +36,7 @@ LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
 
 _TABLES = """
 CREATE TEMPORARY TABLE answers_in (
-    row integer, choice integer, line integer, number bigint, key text, prompt text, text text, error text,
+    row integer, choice integer, line integer, place text, number bigint, key text, prompt text, text text, error text,
     finish_reason text, input_tokens integer, output_tokens integer
 );
 CREATE TEMPORARY TABLE answers_found (row integer, example_id bigint, number bigint)
@@ -78,7 +78,7 @@ FROM answers_in t JOIN answers_places p USING (row) WHERE p.examples = 1
 """,
 )
 _UNMATCHED = """
-SELECT t.row, t.line, t.number, t.key, left(t.prompt, 80), p.examples, p.numbers, left(e.key, 80)
+SELECT t.row, t.line, t.place, t.number, t.key, left(t.prompt, 80), p.examples, p.numbers, left(e.key, 80)
 FROM answers_in t
     LEFT JOIN answers_places p USING (row)
     LEFT JOIN datasets_item i ON p.row IS NULL AND i.run_id = %(run)s AND i.number = t.number
@@ -114,6 +114,7 @@ class _Answers:
     """What a row of the file holds."""
 
     line: int
+    place: str
     target: _Target
     outcomes: list[Outcome]
 
@@ -127,6 +128,7 @@ def import_answers(work: Work[Import]) -> None:
     rows = 0
     fields = FieldCounter(USES, keeps_rows=False)
     with _tables(), recorded(job, fields) as flaws, opened(find_file(job.project, job.file_id)) as source:
+        flaws.notes = source.notes
         answers = _answers(source, fields, flaws, work)
         while chunk := list(islice(answers, CHUNK_ROWS)):
             _copy(chunk, rows)
@@ -159,26 +161,26 @@ def _answers(source: Source, fields: FieldCounter, flaws: Flaws, work: Work[Impo
             work.report(min(source.done, source.size), source.size)
         if count > settings.DATASET_MAX_ROWS:
             raise DomainError(f"The file holds more than {settings.DATASET_MAX_ROWS:,} rows: split it.", param="file")
+        if isinstance(row, Flaw):
+            flaws.add(row.line, row.message)
+            continue
         try:
             found = _read(row)
         except RowError as error:
-            flaws.add(row.line, str(error))
+            flaws.add(row.line, _placed(row.place, str(error)))
             continue
-        if isinstance(row, Row):
-            fields.add(row)
+        fields.add(row)
         yield found
 
 
-def _read(row: Row | Flaw) -> _Answers:
-    if isinstance(row, Flaw):
-        raise RowError(row.message)
+def _read(row: Row) -> _Answers:
     target = _target(row.values)
     if is_batch_output(row.values):
-        return _Answers(row.line, target, outcomes(row.values))
+        return _Answers(row.line, row.place, target, outcomes(row.values))
     text = row.values.get("answer", row.values.get("completion"))
     if not isinstance(text, str):
         raise RowError("The row has no 'answer' that is text.")
-    return _Answers(row.line, target, [Outcome(text)])
+    return _Answers(row.line, row.place, target, [Outcome(text)])
 
 
 def _target(values: Mapping[str, Any]) -> _Target:
@@ -202,8 +204,8 @@ def _copy(chunk: list[_Answers], first: int) -> None:
             for choice, made in enumerate(found.outcomes):
                 to = found.target
                 copy.write_row((
-                    row, choice, found.line, to.number, to.key, to.prompt, made.text, made.error, made.finish_reason,
-                    made.input_tokens, made.output_tokens,
+                    row, choice, found.line, found.place, to.number, to.key, to.prompt, made.text, made.error,
+                    made.finish_reason, made.input_tokens, made.output_tokens,
                 ))  # fmt: skip
 
 
@@ -218,8 +220,8 @@ def _match(run: Run, flaws: Flaws) -> int:
             raise DomainError(f"The file holds more than {MAX_SAMPLES} answers to one example.", param="file")
         before, after = flaws.count, -1
         while unmatched := _unmatched(cursor, run, after):
-            for _, line, *what in unmatched:
-                flaws.add(line, _why_unmatched(*what))
+            for _, line, place, *what in unmatched:
+                flaws.add(line, _placed(place, _why_unmatched(*what)))
             after = unmatched[-1][0]
     return flaws.count - before
 
@@ -243,6 +245,10 @@ def _why_unmatched(
             f"No example of this run has the id {key!r}, but number {number} has the id {other!r}: say 'number' for it."
         )
     return f"No example of this run is {key if key is not None else prompt if number is None else str(number)!r}."
+
+
+def _placed(place: str, message: str) -> str:
+    return f"{place}: {message}" if place else message
 
 
 def _finish(work: Work[Import], run: Run, rows: int, flaws: Flaws, size: int) -> None:

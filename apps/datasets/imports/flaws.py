@@ -36,6 +36,8 @@ class Flaws:
         self.errors: list[dict[str, Any]] = []
         self.reasons = Reasons()
         self.count = 0
+        self.notes: list[str] = []
+        """Sentences on what is read of the file and what is not."""
 
     @property
     def fatal(self) -> bool:
@@ -68,7 +70,7 @@ class Flaws:
         left_out = f", {self.count:,} were left out{kinds}" if self.count else ""
         lost = self._fields.losses() if self._fields else []
         unused = f" Not used: {sentence(lost)}." if lost else ""
-        return f"{rows:,} row{'s' * (rows != 1)} imported{what}{left_out}.{unused}"
+        return " ".join([f"{rows:,} row{'s' * (rows != 1)} imported{what}{left_out}.{unused}", *self.notes])
 
     def settle(self, rows: int) -> None:
         """At the end of the file. Raises `DomainError`, the errors kept on the import, when nothing can come of it."""

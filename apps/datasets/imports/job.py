@@ -73,6 +73,7 @@ def _import_examples(work: Work[Import]) -> None:
     version, number = versions.next_numbers(job.dataset)
     fields, added, thumbs_down = reading.counter(), 0, 0
     with opened(file) as source, recorded(job, fields) as flaws:
+        flaws.notes = source.notes
         for chunk in _chunks(_drafts(source, reading, fields, flaws, work)):
             if not flaws.fatal:
                 _copy(work, chunk, version, number + added)

@@ -10,8 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import PurePath
+from dataclasses import dataclass, replace
 from typing import IO, Any, NoReturn
 
 import msgspec
@@ -26,22 +25,6 @@ MAX_DEPTH = 64  # of nested JSON: whoever works with a row later must not run ou
 DELIMITERS = ",;\t|"
 BOM = b"\xef\xbb\xbf"
 
-WRONG_ENCODINGS = {
-    b"\xff\xfe": "The file is UTF-16: save it as UTF-8.",
-    b"\xfe\xff": "The file is UTF-16: save it as UTF-8.",
-    b"\x1f\x8b": "The file is compressed with gzip: upload it unpacked.",
-    b"PK\x03\x04": "The file is a zip archive, as spreadsheets are: save it as CSV, or unpack it.",
-}
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-}
-
 csv.field_size_limit(sys.maxsize)  # `_Lines` bounds whole rows, which bounds their fields
 
 
@@ -52,6 +35,14 @@ class Row:
     values: dict[str, Any]
     text: str
     """The values as JSON; of JSONL, as it came."""
+    place: str = ""
+    """Where the line alone does not say it: the file of an archive, the element of an array."""
+    split: str = ""
+    """That the file's own structure puts it in, as "train"."""
+
+    def within(self, name: str, split: str = "") -> "Row":
+        place = f"{name}: {self.place}" if self.place else name
+        return replace(self, place=place, split=split or self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +52,8 @@ class Flaw:
     line: int
     message: str
 
-
-def format_of(filename: str, head: bytes) -> str:
-    """jsonl, csv or parquet, told from the first bytes and the name. Raises `DomainError` for what is none of them."""
-    for mark, message in WRONG_ENCODINGS.items():
-        if head.startswith(mark):
-            raise DomainError(message, param="file")
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    text = head.removeprefix(BOM).lstrip()
-    if text.startswith(b"["):
-        raise DomainError("The file is a JSON array: write one JSON object per line instead.", param="file")
-    if text.startswith(b"{"):
-        return "jsonl"
-    known = FORMATS.get(PurePath(filename).suffix.lower(), "jsonl")
-    if known == "parquet":
-        raise DomainError("The file's name ends in .parquet, but it is none.", param="file")
-    return known
+    def within(self, name: str, _split: str = "") -> "Flaw":
+        return Flaw(self.line, f"{name}: {self.message}")
 
 
 def read_jsonl(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
@@ -110,7 +86,7 @@ def read_csv(file: IO[bytes], *, row_bytes: int) -> Iterator[Row | Flaw]:
             yield Row(line, values, json.dumps(values, ensure_ascii=False))
 
 
-def checked(line: int, values: Any, raw: bytes) -> Row:
+def checked(line: int, values: Any, raw: bytes, place: str = "") -> Row:
     """A row of decoded JSON. Raises `RowError` for what must not be stored: NUL, no object, nesting without end."""
     if not isinstance(values, dict):
         raise RowError("This line is no JSON object: write {…}.")
@@ -120,7 +96,7 @@ def checked(line: int, values: Any, raw: bytes) -> Row:
         raise RowError(f"This line is nested more than {MAX_DEPTH} levels deep.")
     if b"\\u0000" in raw and _holds_nul(values):
         raise RowError("This row holds a NUL character.")
-    return Row(line, values, raw.decode())
+    return Row(line, values, raw.decode(), place)
 
 
 def decoded(raw: bytes) -> Any:

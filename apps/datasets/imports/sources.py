@@ -1,52 +1,29 @@
-"""A stored file as a source of rows, whatever its format and storage."""
+"""A stored file: opened, told by its first rows, and how its rows become drafts."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from shutil import copyfileobj
-from tempfile import NamedTemporaryFile
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
+import msgspec
 from django.conf import settings
 
 from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.conversations.codecs import CODECS
-from apps.conversations.codecs.fields import KEYS
+from apps.conversations.codecs.fields import KEYS, TAG_LIMIT
+from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
 from apps.datasets.imports.accounting import FieldCounter
-from apps.datasets.imports.parquet import ParquetReader
-from apps.datasets.imports.readers import HEAD, Flaw, Row, format_of, read_csv, read_jsonl
+from apps.datasets.imports.readers import Flaw, Row
+from apps.datasets.imports.row_files import ArchiveFile, RowFile, Source, unpacked_bytes
 from apps.datasets.imports.shapes import COLUMNS, NAMES, Draft, detect, draft, finished
 from apps.datasets.imports.templates import Mapper, guess
+from apps.datasets.imports.unpacking import Budget, Enough, is_zip
+
+__all__ = ["Reading", "Sample", "Source", "find_file", "opened", "sample"]
 
 SAMPLE_ROWS, SAMPLE_BYTES = 100, 8 * 1024**2  # from which shape and columns are told
-UNPACKED = 4  # a Parquet file may unpack to so many times FILE_MAX_BYTES
-
-
-class Source:
-    """An open file."""
-
-    def __init__(self, content: Any, format_: str, size: int, path: Path | None) -> None:
-        self.format, self.size = format_, size
-        self._content = content
-        self._parquet = None if path is None else _parquet(path)
-
-    @property
-    def done(self) -> int:
-        """Bytes of `size` that were read; of Parquet, in proportion to the rows."""
-        if self._parquet is None:
-            return int(self._content.tell())
-        return self.size * self._parquet.done // max(self._parquet.total, 1)
-
-    def rows(self) -> Iterator[Row | Flaw]:
-        """Raises `DomainError` where nothing further can be read."""
-        limit = settings.DATASET_ROW_MAX_BYTES
-        if self._parquet is not None:
-            return self._parquet.rows()
-        read = read_csv if self.format == "csv" else read_jsonl
-        return read(self._content, row_bytes=limit)
+SAMPLE_READ_BYTES = 32 * 1024**2  # that a sample may unpack or scan, in search of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +35,8 @@ class Sample:
     columns: list[str]
     rows: list[Row]
     flaws: list[Flaw]
+    notes: list[str]
+    """Sentences on what is read of the file and what is not, as far as the first rows tell."""
 
 
 class Reading:
@@ -91,51 +70,60 @@ class Reading:
         return fixed | mapped
 
     def draft(self, row: Row) -> Draft:
-        """Raises `RowError`."""
-        if self._mapper is None:
-            return draft(row, self.shape)
-        return finished(row, self._mapper.read(row.values))
+        """Raises `RowError`, with the row's place where it has one."""
+        try:
+            made = finished(row, self._mapper.read(row.values)) if self._mapper else draft(row, self.shape)
+        except RowError as error:
+            if row.place:
+                raise RowError(f"{row.place}: {error}", error.code) from error
+            raise
+        return _tagged(made, row.split) if row.split else made
+
+
+def _tagged(made: Draft, split: str) -> Draft:
+    tags = tuple(dict.fromkeys((*made.conversation.tags, split)))[:TAG_LIMIT]
+    return replace(made, conversation=msgspec.structs.replace(made.conversation, tags=tags))
 
 
 @contextmanager
-def opened(file: File) -> Iterator[Source]:
+def opened(file: File, budget: Budget | None = None) -> Iterator[Source]:
     """Raises `DomainError` for a file that is gone, or of a format that cannot be read."""
     try:
         content = file.content.storage.open(str(file.content.name), "rb")
     except FileNotFoundError as error:
         raise DomainError("The file was deleted.", param="file") from error
+    budget = budget or Budget(unpacked_bytes())
     with content:
-        head = content.read(HEAD)
-        content.seek(0)
-        format_ = format_of(file.filename, head)
-        if format_ == "parquet":
-            with _on_disk(content) as path:
-                yield Source(content, format_, file.bytes, path)
+        if is_zip(content):
+            yield ArchiveFile(content, file.bytes, budget)
         else:
-            yield Source(content, format_, file.bytes, None)
+            yield RowFile(content, file.filename, file.bytes, budget)
 
 
 def sample(file: File) -> Sample:
     """Raises `DomainError`."""
-    with opened(file) as source:
+    budget = Budget(SAMPLE_READ_BYTES, Enough)
+    with opened(file, budget) as source:
         found = list(_first(source.rows()))
+        notes = source.notes
     rows = [entry for entry in found if isinstance(entry, Row)]
     flaws = [entry for entry in found if isinstance(entry, Flaw)]
     if not rows:
         why = f" Line {flaws[0].line}: {flaws[0].message}" if flaws else ""
         raise DomainError(f"The file holds no row that can be read.{why}", param="file")
     columns = list(dict.fromkeys(name for row in rows for name in row.values))
-    return Sample(source.format, detect([row.values for row in rows]), columns, rows, flaws)
+    return Sample(source.format, detect([row.values for row in rows]), columns, rows, flaws, notes)
 
 
 def _first(rows: Iterator[Row | Flaw]) -> Iterator[Row | Flaw]:
-    """As many as a sample takes, which is held in memory."""
+    """As many as a sample takes, which is held in memory; fewer where so many are passed over."""
     size = 0
-    for count, row in enumerate(rows, start=1):
-        yield row
-        size += len(row.text) if isinstance(row, Row) else 0
-        if count == SAMPLE_ROWS or size > SAMPLE_BYTES:
-            return
+    with suppress(Enough):
+        for count, row in enumerate(rows, start=1):
+            yield row
+            size += len(row.text) if isinstance(row, Row) else 0
+            if count == SAMPLE_ROWS or size > SAMPLE_BYTES:
+                return
 
 
 def find_file(project: Project, uid: str) -> File:
@@ -146,32 +134,9 @@ def find_file(project: Project, uid: str) -> File:
     return file
 
 
-def _parquet(path: Path) -> ParquetReader:
-    return ParquetReader(
-        path, row_bytes=settings.DATASET_ROW_MAX_BYTES, unpacked_bytes=UNPACKED * settings.FILE_MAX_BYTES
-    )
-
-
 def _mapper(mapping: dict[str, str], columns: list[str]) -> Mapper:
     if "prompt" not in mapping:
         names = ", ".join(columns[:20])
         message = f"Say which column is the prompt, as in {{'prompt': '{{{{ {columns[0]} }}}}'}}. Columns: {names}."
         raise DomainError(message, param="mapping")
     return Mapper(mapping, columns=columns, max_bytes=settings.DATASET_ROW_MAX_BYTES)
-
-
-@contextmanager
-def _on_disk(content: Any) -> Iterator[Path]:
-    """Where another process finds it: storages that are no folder get a copy."""
-    try:
-        path = content.file.name if isinstance(content.file.name, str) else ""
-    except AttributeError:
-        path = ""
-    if path and Path(path).is_file():
-        yield Path(path)
-        return
-    settings.FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="reading.") as copy:
-        copyfileobj(content, copy)
-        copy.flush()
-        yield Path(copy.name)

@@ -80,7 +80,7 @@ class Import(Job):
     label = models.CharField(max_length=200, blank=True)  # of the answers' column
     file_id = models.CharField(max_length=50)  # no foreign key: the file may be deleted, its rows stay
     filename = models.CharField(max_length=255)
-    format = models.CharField(max_length=10)  # jsonl, csv, parquet
+    format = models.CharField(max_length=10)  # see apps.datasets.imports.formats
     shape = models.CharField(max_length=20, blank=True)  # see apps.datasets.imports.shapes; empty: detect it
     mapping: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(default=dict, blank=True)
     replace = models.BooleanField(default=False)  # the new version holds these examples only

@@ -18,7 +18,10 @@ from apps.datasets.services import create_dataset, start_import
 
 
 class Command(BaseCommand):
-    help = "Add the rows of a JSONL, CSV or Parquet file to a dataset, which is made if there is none of that name."
+    help = (
+        "Add the rows of a file to a dataset, which is made if there is none of that name. JSONL, JSON, CSV or Parquet,"
+        " as it is, in .gz or .zst, or a .zip of them."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path)
