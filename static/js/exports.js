@@ -36,7 +36,7 @@ async function count(form) {
   if (mine !== asked) return;
   const noun = told.pairs ? "pair" : "row";
   output.toggleAttribute("data-bad", Boolean(told.error) || told.rows === 0);
-  output.textContent = told.error ?? (told.rows ? `${told.rows.toLocaleString()} ${noun}${told.rows === 1 ? "" : "s"} would be exported` : "Nothing would be exported: no such example has such an answer");
+  output.textContent = told.error ?? (told.rows ? `${told.rows.toLocaleString()} ${noun}${told.rows === 1 ? "" : "s"} would be exported${told.rows === told.examples ? "" : `, of ${told.examples.toLocaleString()} examples`}` : "Nothing would be exported: no such example has such an answer");
 }
 
 function start(form) {

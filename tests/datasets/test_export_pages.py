@@ -1,5 +1,6 @@
 """The admin's pages of exports: list, new, one."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.urls import reverse
 
 from apps.accounts.models import Membership, Project
 from apps.datasets.exports.services import start_export
-from apps.datasets.models import Export, Run
+from apps.datasets.models import Export, Run, Star
 from apps.models.services import save_hub_token
 from tests.datasets.cast import make_reviewer
 from tests.datasets.exports import content, drive, exported, make_split, starred_run
@@ -72,7 +73,7 @@ def test_it_works(mia: Client, run: Run) -> None:
     assert "star: yes" in page
     assert "words: capital of" in page
     form = {"dataset": run.dataset.uid, "run": run.uid, "format": "chat", "answers": "starred", "starred": "yes"}
-    assert mia.get(COUNT, form).json() == {"rows": 3, "pairs": False}
+    assert mia.get(COUNT, form).json() == {"rows": 3, "pairs": False, "examples": 3}
     made = mia.post(NEW, form)
     export = drive(Export.objects.get())
     assert (made.status_code, made["Location"]) == (302, change(export))
@@ -87,7 +88,20 @@ def test_it_works(mia: Client, run: Run) -> None:
 def test_a_split_is_counted(mia: Client, run: Run) -> None:
     split = make_split(run, ["train", "validation", "train"])
     form = {"run": run.uid, "format": "trl", "answers": "starred_pairs", "split": split.uid, "part": "train"}
-    assert mia.get(COUNT, form).json() == {"rows": 2, "pairs": True}
+    assert mia.get(COUNT, form).json() == {"rows": 2, "pairs": True, "examples": 2}
+
+
+def test_examples_without_such_an_answer_are_counted(mia: Client, run: Run) -> None:
+    Star.objects.filter(example__number=1).delete()
+    form = {"dataset": run.dataset.uid, "run": run.uid, "format": "chat", "answers": "starred"}
+    assert mia.get(COUNT, form).json() == {"rows": 2, "pairs": False, "examples": 3}
+    mia.post(NEW, form)
+    export = drive(Export.objects.get())
+    page = text(mia.get(change(export)))
+    assert "2 of 3 examples have a gold star." in page
+    assert "examples without such an answer" in page
+    (line,) = b"".join(mia.get(download(export, "left-out"))).splitlines()
+    assert json.loads(line)["example"] == 1
 
 
 def test_it_says_what_is_wrong(mia: Client, run: Run) -> None:

@@ -26,6 +26,7 @@ from apps.datasets.admin.links import links_of
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import TOPIC
+from apps.datasets.exports.left_out import asked_for
 from apps.datasets.exports.manifest import policy_of
 from apps.datasets.jobs import current, snapshot_of
 from apps.datasets.models import Export
@@ -106,7 +107,8 @@ class ExportAdmin(PagesAdmin):
         try:
             chosen = export_choices.read(request, request.GET.dict())
             selection = chosen.selection()
-            return JsonResponse({"rows": exports.count(selection), "pairs": selection.pairs})
+            examples = asked_for(selection).count()
+            return JsonResponse({"rows": exports.count(selection), "pairs": selection.pairs, "examples": examples})
         except DomainError as error:
             return JsonResponse({"error": error.message})
 

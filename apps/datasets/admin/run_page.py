@@ -26,7 +26,7 @@ def detail(run: Run) -> dict[str, Any]:
     progress = progress_of([run])[run.pk]
     taken = {column["model"] for column in progress["columns"]}
     usable = asks_chat(Model.objects.usable_by(run.project))
-    imports = Import.objects.filter(run=run)[:IMPORTS]
+    imports = Import.objects.filter(run=run).select_related("errors_file")[:IMPORTS]
     return {
         "run": run,
         "progress": progress,

@@ -58,7 +58,7 @@ class LeftOut:
     def add_missing(self, selection: Selection) -> None:
         """The examples that were asked for and had no row, once all rows were read."""
         reason = f"It has no answer to export: {owned(selection)}."
-        for number in _asked(selection).order_by("number").values_list("number", flat=True).iterator(CHUNK):
+        for number in asked_for(selection).order_by("number").values_list("number", flat=True).iterator(CHUNK):
             self.examples += 1
             at = bisect_left(self._seen, number)
             if at == len(self._seen) or self._seen[at] != number:
@@ -88,7 +88,8 @@ def owned(selection: Selection) -> str:
     return OWNED.get(answers, "such an answer")
 
 
-def _asked(selection: Selection) -> QuerySet[Example]:
+def asked_for(selection: Selection) -> QuerySet[Example]:
+    """The examples that an export is about, with an answer or without."""
     found = selection.examples()
     if selection.split is None:
         return found

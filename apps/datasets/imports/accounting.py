@@ -14,6 +14,7 @@ from apps.conversations.codecs.fields import BESIDE, KEYS
 from apps.conversations.conversation import Conversation
 from apps.conversations.messages import THOUGHTS
 from apps.datasets.imports.readers import Row
+from apps.datasets.imports.templates import GUESSES
 
 MAX_FIELDS = 500
 """That are listed; `OTHERS` says in how many rows there was one more."""
@@ -27,6 +28,7 @@ HARMLESS = {"key", "tags", METADATA, *BESIDE.values()} - {"tools"}
 INNER = {"messages", "prompt", "input", "instructions"} | BESIDE.keys()
 """Keys of a column that is an object (a batch line's `body`, a pair's `input`), which are read."""
 MEANINGS = {
+    **dict.fromkeys(GUESSES["reference"], "chosen answer"), "answers": "expected answers", "query": "question",
     "label": "thumb up or down", "weight": "weight", "weights": "weight", "history": "earlier turns",
     "context": "part of the question", "rejected": "rejected answer", "references": "expected answers",
     "tools": "tools", "functions": "tools", "function_call": "call of a tool", "tool_calls": "calls of tools",
