@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import TypeAdapter
 
@@ -18,7 +19,7 @@ from apps.accounts.models import Project
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Example, Export, Run
-from tests.datasets.cast import make_run, make_version, messages_of
+from tests.datasets.cast import make_version, messages_of
 from tests.datasets.exports import ANSWERS, content, drive, exported, lines, make_split, starred_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,19 +98,6 @@ def look_at_pairs(*told: dict[str, Any]) -> None:
         }
 
 
-def test_columns_keep_their_types_in_a_long_file(project: Project, tmp_path: Path) -> None:
-    """What only the last rows hold (a system prompt, tools) comes long after `datasets` has guessed the types."""
-    texts = ["x" * 1_000_000] * 25
-    run = make_run(make_version(project, texts), {"small": ["y"] * 25})
-    last = Example.objects.filter(number=25)
-    last.update(messages=json.dumps(TALK))
-    alpaca = saved(exported(run, "alpaca", answers="column:small"), tmp_path)
-    last.update(data=json.dumps({"tools": TOOLS}))
-    told = read([alpaca, saved(exported(run, "parquet", answers="column:small"), tmp_path)], tmp_path)
-    assert told[0]["train"]["rows"][-1]["system"] == "Be brief."
-    assert json.loads(told[1]["train"]["rows"][-1]["tools"]) == TOOLS
-
-
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"of":"France"}'}}
 CALLED = [
     *TALK, {"role": "assistant", "content": None, "tool_calls": [CALL]},
@@ -117,6 +105,11 @@ CALLED = [
 ]  # fmt: skip
 PARAMETERS = {"properties": {"a": {"enum": ["x", "caf\u00e9 \U0001f600"]}}}
 OTHER_TOOLS = [{"type": "function", "function": {"name": "add", "strict": True, "parameters": PARAMETERS}}]
+LONG = """
+UPDATE datasets_example SET messages =
+    json_build_array(json_build_object('role', 'user', 'content', repeat('x', 1000000)))
+WHERE dataset_id = %s AND number <= 12
+"""
 LATE = {  # by format, whether its file holds reasoning, names and settings of the template
     "chat": True, "trl_completion": True, "sharegpt": False, "alpaca": False, "parquet": True, "huggingface": True,
     "trl": True, "dpo": True, "sharegpt_pairs": False, "kto": True,
@@ -125,8 +118,10 @@ LATE = {  # by format, whether its file holds reasoning, names and settings of t
 
 def make_late_rows(project: Project) -> Dataset:
     """Twelve megabytes of plain rows, and then some of every kind that each need another column."""
-    dataset = make_version(project, ["x\u2028" * 500_000] * 12 + QUESTIONS * 2).dataset
+    dataset = make_version(project, [*map(str, range(12)), *QUESTIONS, *QUESTIONS]).dataset
     examples = Example.objects.filter(dataset=dataset)
+    with connection.cursor() as cursor:
+        cursor.execute(LONG, [dataset.pk])
     examples.update(reference="Yes.", rejected="No.", data="")
     rich = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", "weight": 1}
     late = examples.filter(number=14)
@@ -134,16 +129,18 @@ def make_late_rows(project: Project) -> Dataset:
     examples.filter(number=15).update(request=json.dumps({"tools": OTHER_TOOLS, "chat_template_kwargs": {"a": 1}}))
     examples.filter(number=16).update(reference_messages=json.dumps([rich]))
     examples.filter(number=17).update(messages=json.dumps([{"role": "user", "name": "Ada", "content": "Hi?"}]))
-    examples.filter(number=18).update(messages=json.dumps(TALK[1:]))
+    examples.filter(number=18).update(messages=json.dumps(TALK))
     return dataset
 
 
 def look_at_late_rows(told: dict[str, list[dict[str, Any]]]) -> None:
     for name, rows in told.items():
         assert len(rows) == (2 if name == "kto" else 1) * (18 if LATE[name] else 15 if name != "alpaca" else 14), name
-        tools = [row.get("tools") or row.get("input", {}).get("tools") for row in rows]
-        found = [json.loads(each) if isinstance(each, str) else each for each in tools if each]
-        if name != "alpaca":
+        if name == "alpaca":
+            assert {row["system"] for row in rows} == {"", "Be brief."}
+        else:
+            tools = [(row["input"] if name == "dpo" else row).get("tools") for row in rows]
+            found = [json.loads(each) if isinstance(each, str) else each for each in tools if each]
             assert TOOLS in found, name
             assert (OTHER_TOOLS in found) == LATE[name], name
             assert "call_1" in json.dumps(rows) or '{\\"of\\":\\"France\\"}' in json.dumps(rows), name
@@ -218,7 +215,7 @@ def test_chat_keeps_openais_rules(run: Run) -> None:
         check_messages(line["messages"])
         assert line["messages"][-1]["role"] == "assistant"
         TypeAdapter(list[ChatCompletionToolParam]).validate_python(line.get("tools", []))
-    assert found[1]["tools"] == TOOLS
+    assert found[0]["tools"] == TOOLS  # the row that shows every key comes first
 
 
 def test_dpo_keeps_openais_rules(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Stored examples, read into the conversations that an export holds."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ e.request, CASE WHEN e.request = '' AND e.data LIKE '%%"tools"%%' THEN e.data EL
 """Of `row_of`, before the messages of both sides. The row as it came is read only where it may hold tools that older
 imports left in it alone."""
 
-USES = {
+SAYS = {
     "reasoning_content": """{messages} LIKE '%%"reasoning_content":%%'""",
     "tool_calls": """({messages} LIKE '%%"tool_calls":%%' OR {messages} LIKE '%%"function_call":%%')""",
     "tool_call_id": """({messages} LIKE '%%"tool_call_id":%%' OR {messages} LIKE '%%"function"%%')""",
@@ -30,11 +31,28 @@ USES = {
     "parallel_tool_calls": """e.request LIKE '%%"parallel_tool_calls":%%'""",
     "chat_template_kwargs": """e.request LIKE '%%"chat_template_kwargs":%%'""",
 }
-"""What a row may hold beside a role and a text in each message: the condition in SQL, with {messages} for their JSON.
+"""Of each of `USES` the condition in SQL that an example has it, with {messages} for the JSON of messages.
 
 A quote within a text is escaped there, so that no text looks like a key. Where calls or tools have keys of the same
 names, more is expected than there is, which does no harm.
 """
+
+
+_KEYS = (
+    '"reasoning_content":', '"tool_calls":', '"function_call":', '"tool_call_id":', '"name":', '"weight":',
+    '"role":"assistant"', '"content":[', '"content": [', '"image_url":', '"input_audio":', '"file":',
+)  # fmt: skip
+
+
+def one_of_each_kind(rows: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+    """Of rows as for `row_of`, those whose messages have other keys than all before, or that have other tools."""
+    seen = set[int]()
+    for values in rows:
+        messages, request, data, *sides = values[2], *values[9:]
+        kind = hash((request, data, *(key in text for text in (messages, *sides) for key in _KEYS)))
+        if kind not in seen:
+            seen.add(kind)
+            yield row_of(values)
 
 
 def row_of(values: tuple[Any, ...]) -> Row:

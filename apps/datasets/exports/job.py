@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -77,7 +78,7 @@ def _write(work: Work[Export], selection: Selection, setting: Setting, tally: Ta
     with connect(autocommit=False) as source:
         source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         total, uses = selection.look(source)
-        setting = replace(setting, uses=uses, special=lambda: selection.rows(source, uses))
+        setting = replace(setting, uses=uses, special=partial(selection.special_rows, source))
         rows = _told(work, selection, selection.rows(source), tally, total)
         return storage.write(f"{prefix}{chosen.suffix}", chosen.write(rows, setting))
 

@@ -11,8 +11,8 @@ import psycopg
 from django.db.models import Exists, OuterRef, QuerySet
 
 from apps.core.errors import DomainError
-from apps.datasets.exports.examples import COLUMNS, USES, row_of
-from apps.datasets.exports.formats import FORMATS, Kind, Row
+from apps.datasets.exports.examples import COLUMNS, SAYS, one_of_each_kind, row_of
+from apps.datasets.exports.formats import FORMATS, USES, Kind, Row
 from apps.datasets.models import Example, Export, Item, Review, Run, Split, Version
 from apps.datasets.reviews.filters import Filters
 
@@ -160,19 +160,21 @@ class Selection:
             rows, *found = cursor.fetchone() or (0,)
         return int(rows), frozenset(name for name, used in zip(USES, found, strict=False) if used)
 
-    def rows(self, connection: psycopg.Connection[Any], uses: frozenset[str] | None = None) -> Iterator[Row]:
-        """By number, a bounded number of them in memory; with `uses`, those that have one of them.
+    def rows(self, connection: psycopg.Connection[Any]) -> Iterator[Row]:
+        """By number, a bounded number of them in memory. The connection must not autocommit."""
+        yield from map(row_of, self._read(connection))
+        connection.rollback()  # or it would be idle in a transaction for as long as the last rows are written
 
-        The connection must not autocommit: all rows are those of one moment.
-        """
-        only = f" AND ({' OR '.join(map(self._says, sorted(uses)))})" if uses else ""
-        with connection.cursor(name="export_special" if uses else "export") as cursor:
+    def special_rows(self, connection: psycopg.Connection[Any], uses: frozenset[str]) -> Iterator[Row]:
+        """Of the rows that have one of these, one of each kind at least, by number."""
+        only = f" AND ({' OR '.join(map(self._says, sorted(uses)))})"
+        yield from one_of_each_kind(self._read(connection, only))
+
+    def _read(self, connection: psycopg.Connection[Any], only: str = "") -> Iterator[tuple[Any, ...]]:
+        with connection.cursor(name="export_special" if only else "export") as cursor:
             cursor.itersize = FETCH
             cursor.execute(self._sql(connection, self._columns, only) + " ORDER BY e.number, chosen.tie")
-            for row in cursor:
-                yield row_of(row)
-        if not uses:
-            connection.rollback()  # or it would be idle in a transaction for as long as the last rows are written
+            yield from cursor
 
     @property
     def _of_examples(self) -> bool:
@@ -186,7 +188,7 @@ class Selection:
 
     def _says(self, use: str) -> str:
         sides = " || e.reference_messages || e.rejected_messages" if self._of_examples else ""
-        return USES[use].format(messages=f"(e.messages{sides})")
+        return SAYS[use].format(messages=f"(e.messages{sides})")
 
     def _sql(self, connection: psycopg.Connection[Any], columns: str, only: str = "") -> Any:
         """Complete, with its values in it: the conditions of filters come from the ORM as text and values."""

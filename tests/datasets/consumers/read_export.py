@@ -28,8 +28,8 @@ def load(path: Path) -> Any:
 
 
 def seen_by_trl(row: dict[str, Any]) -> dict[str, Any]:
-    """A preference with an explicit prompt comes back from `maybe_extract_prompt` as it is."""
-    if trl is None:
+    """A preference with an explicit prompt comes back from `maybe_extract_prompt` as it is; ShareGPT's is not TRL's."""
+    if trl is None or isinstance(row.get("chosen"), dict):
         return {}
     return {
         "conversational": trl.is_conversational(row) or trl.is_conversational_from_value(row),

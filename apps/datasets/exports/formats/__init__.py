@@ -5,9 +5,9 @@ nor of where the file goes (`job`). The same rows give the same bytes.
 """
 
 from apps.datasets.exports.formats import huggingface, json_rows, parquet
-from apps.datasets.exports.formats.format import Format, Kind, Row, Setting
+from apps.datasets.exports.formats.format import USES, Format, Kind, Row, Setting
 
-__all__ = ["FORMATS", "Format", "Kind", "Row", "Setting"]
+__all__ = ["FORMATS", "USES", "Format", "Kind", "Row", "Setting"]
 
 FORMATS: dict[str, Format] = {
     known.name: known

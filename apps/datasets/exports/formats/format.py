@@ -11,6 +11,13 @@ import msgspec
 from apps.conversations.codecs import CannotHold
 from apps.conversations.conversation import Conversation
 
+USES = (
+    "reasoning_content", "tool_calls", "tool_call_id", "name", "weight", "parts", "turns", "tools",
+    "parallel_tool_calls", "chat_template_kwargs",
+)  # fmt: skip
+"""What an example may hold besides a role and a text in each message: fields of messages, parts of contents, earlier
+turns of the assistant's, and what stands beside the messages."""
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """An example with one answer, or with a better and a worse one."""
@@ -54,9 +61,9 @@ class Setting:
     """The manifest without the file itself. Its counts are right once the last row was taken."""
     kind: Kind
     uses: frozenset[str] = frozenset()
-    """What some of the rows hold besides a role and a text in each message: see `selection.USES`."""
-    special: Callable[[], Iterable[Row]] = tuple
-    """The rows with something of `uses`, read anew. They are among the rows too."""
+    """What some of the rows hold besides a role and a text in each message: see `USES`."""
+    special: Callable[[frozenset[str]], Iterable[Row]] = lambda uses: ()
+    """Rows with some of these uses, read anew: one of each kind at least. They are among the rows too."""
     leave_out: Callable[[Row, str], None]
     """To be told of each row that the format cannot hold, and what it has no place for."""
 
