@@ -28,11 +28,10 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     better, worse = (read_answer(values.get(side), side, unused) for side in SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
         messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")
-        _account(values, messages, unused)
+        used: tuple[str, ...] = ()
     else:
-        messages = _question(values, unused)
-    if values.get("messages") not in (None, values.get("chosen")):
-        unused.add("messages")
+        messages, used = _question(values, unused)
+    unused.update(name for name in QUESTIONS if name not in used and not _repeats(values.get(name), messages))
     return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values)))
 
 
@@ -40,12 +39,13 @@ def _side(values: Values, names: tuple[str, str]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-def _question(values: Values, unused: set[str]) -> Messages:
+def _question(values: Values, unused: set[str]) -> tuple[Messages, tuple[str, ...]]:
+    """And the columns that say it."""
     name = next((name for name in QUESTIONS if values.get(name) is not None), "prompt")
     if name == "prompt":
-        return prompt(values, unused)
+        return prompt(values, unused), (name,)
     more = "input" if name == "instruction" else ""
-    return user(instructed(values, name, more), system_of(values))
+    return user(instructed(values, name, more), system_of(values)), (name, more)
 
 
 def parted(chosen: Messages, rejected: Messages, names: str) -> tuple[Messages, Messages, Messages]:
@@ -63,14 +63,11 @@ def parted(chosen: Messages, rejected: Messages, names: str) -> tuple[Messages, 
     return chosen[:same], chosen[same:], rejected[same:]
 
 
-def _account(values: Values, messages: Messages, unused: set[str]) -> None:
-    """The question beside the sides repeats what they begin with, or it is not used."""
-    said = {message.text.strip() for message in messages}
-    for name in QUESTIONS:
-        value = values.get(name)
-        repeats = value is None or isinstance(value, list) or (isinstance(value, str) and value.strip() in said | {""})
-        if not repeats:
-            unused.add(name)
+def _repeats(value: Any, messages: Messages) -> bool:
+    """Whether a column says nothing that the messages do not say."""
+    said = {"", *(message.text.strip() for message in messages)}
+    texts = [each.get("content") for each in value if isinstance(each, dict)] if isinstance(value, list) else [value]
+    return all(text is None or (isinstance(text, str) and text.strip() in said) for text in texts)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
@@ -99,7 +96,6 @@ CODEC = Codec(
         "rejected": "rejected answer",
         **dict.fromkeys(SYSTEMS, "system message"),
         "input": "messages, tools",
-        "messages": "the chosen conversation again",
         **dict.fromkeys(OPENAI_SIDES[0], "chosen answer"),
         **dict.fromkeys(OPENAI_SIDES[1], "rejected answer"),
         **BESIDE,
