@@ -24,6 +24,7 @@ from apps.events.progress import Snapshot
 from apps.training import services
 from apps.training.deployments import services as deployments
 from apps.training.deployments.progress import COLUMNS
+from apps.training.deployments.prompts import last_words
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
 DROP = ("created", "how", "project", "steps")  # columns of the jobs' table, on a narrow terminal
@@ -52,7 +53,7 @@ def find_checkpoint(job: TrainingJob, step: int | None) -> Checkpoint:
 def find_deployment(name: str) -> Deployment:
     """By id, or of that name the one that is served or on its way, or else the latest. Raises `CommandError`."""
     named = Deployment.objects.filter(name=name)
-    current = named.filter(status__in=(*Deployment.GOING, Deployment.Status.READY))
+    current = named.filter(status__in=(*Deployment.OPEN, Deployment.Status.READY))
     found = Deployment.objects.filter(uid=name).first() or current.first() or named.first()
     if found is None:
         names = ", ".join(Deployment.objects.values_list("name", flat=True)[:20]) or "none; make one with deploy_model"
@@ -119,8 +120,12 @@ def wait_for_deployment(deployment: Deployment) -> None:
     deployment.refresh_from_db()
     if deployment.parity.get("base"):
         show(parity_table(deployment), console=terminal(stderr=True))
-    if deployment.status != Deployment.Status.READY:
-        raise CommandError(f"{deployment.name} is {deployment.status}. {deployment.message}")
+        show(figures_table(deployment), console=terminal(stderr=True))
+    if deployment.status == Deployment.Status.READY:
+        return
+    accept = f" Accept it: manage.py accept_deployment {deployment.uid}"
+    more = accept if deployment.status == Deployment.Status.UNPROVEN else ""
+    raise CommandError(f"{deployment.name} is {deployment.status}. {deployment.message}{more}")
 
 
 def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
@@ -147,6 +152,18 @@ def parity_table(deployment: Deployment) -> Table:
     return table
 
 
+def figures_table(deployment: Deployment) -> Table:
+    """How base and tuned model did, of the questions that were not trained on and of those that were."""
+    table = Table("asked", "model", "as taught", "exact", "loss of the references", "without end")
+    for part, title in (("unseen", "kept apart"), ("trained", "trained on")):
+        for model in ("base", "tuned") if deployment.parity.get(part) else ():
+            score, asked = deployment.parity[part][model], deployment.parity[part]["asked"]
+            loss = "" if score["loss"] is None else f"{score['loss']:.3f}"
+            right = f"{score['matched']} of {asked}"
+            table.add_row(f"{asked} {title}", model, right, str(score["exact"]), loss, str(score["unended"]))
+    return table
+
+
 def _show_job(bars: Progress, snapshot: Snapshot) -> None:
     one_bar(bars, snapshot)
     (task,) = bars.tasks
@@ -156,7 +173,7 @@ def _show_job(bars: Progress, snapshot: Snapshot) -> None:
 
 
 def _question(prompt: dict[str, Any]) -> str:
-    return str(prompt["messages"][-1]["content"] if "messages" in prompt else prompt["prompt"])
+    return last_words(prompt)
 
 
 def _short(text: str) -> Text:

@@ -239,12 +239,15 @@ class Deployment(models.Model):
         QUEUED = "queued", "Waits for a worker"
         MERGING = "merging", "The adapter and the base become one model"
         PROVING = "proving", "Its answers are compared with the base model's"
+        UNPROVEN = "unproven", "It changed, but not as taught: nothing is served until that is accepted"
         READY = "ready", "Served"
         REFUSED = "refused", "It did not pass its checks; nothing is served"
         FAILED = "failed", "It could not be done; the message says why"
         UNDEPLOYED = "undeployed", "Taken back"
 
     GOING = (Status.QUEUED, Status.MERGING, Status.PROVING)
+    OPEN = (*GOING, Status.UNPROVEN)
+    """Its files and its model are kept, though nothing is served."""
 
     uid = models.CharField(max_length=50, unique=True, default=_deployment_id, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")

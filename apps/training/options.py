@@ -31,6 +31,10 @@ Seed = Annotated[int, Meta(ge=0, le=2_147_483_647, description="The same seed an
 Share = Annotated[
     float, Meta(ge=0, le=0.5, description="Of the examples, kept for validation where no validation file is given.")
 ]
+HeldOut = Annotated[
+    float,
+    Meta(ge=0, le=0.5, description="Of the examples, never learned: a deployment is asked them, to see what it did."),
+]
 Interval = Annotated[int, Meta(ge=0, le=100_000, description="Steps from one to the next; 0: about ten in all.")]
 Patience = Annotated[
     int, Meta(ge=0, le=100, description="Evaluations without progress after which training stops; 0: never.")
@@ -62,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gradient_checkpointing: Checkpointing = True
     seed: Seed = 3407
     validation_share: Share = 0.0
+    held_out_share: HeldOut = 0.0
     eval_steps: Interval = 0
     save_steps: Interval = 0
     early_stopping: Patience = 0

@@ -35,9 +35,13 @@ STEP_EXAMPLES = ((25, 2), (250, 4), (2_500, 8), (25_000, 16), (math.inf, 32))
 ENOUGH = 0.3  # of the steps that rows need, each weighed by its learning rate; with fewer, facts are not learned
 
 
+HELD_OUT_FROM = 20  # rows of a file of which some are held out; what fewer rows teach, few of them cannot show
+HELD_OUT = (6, 16)  # at least, and at most; between them a tenth
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What there is to learn from, once: without the rows that validate."""
+    """What there is to learn from, once: without the rows that validate or are held out."""
 
     rows: int
     tokens: int
@@ -88,6 +92,12 @@ def plan(
     options = found | dict(chosen)
     warning = _warning(parse(options), data, method, steps, usual_rate)
     return Plan(options=options, steps=steps, reason=_reason(options, data, chosen, steps), warning=warning)
+
+
+def held_out_share(rows: int) -> float:
+    """Of the rows of a file without validation: what a deployment is asked later, to see what was learned."""
+    least, most = HELD_OUT
+    return min(max(rows // 10, least), most) / rows if rows >= HELD_OUT_FROM else 0.0
 
 
 def steps_of(rows: int, options: Options) -> int:

@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "cancel_training": (["ftjob-no"], "There is no job 'ftjob-no'"),
     "create_key": (["nobody", "x"], "There is no project 'nobody'"),
     "delete_model": (["nobody"], "There is no model 'nobody'"),
+    "accept_deployment": (["nobody"], "There is no deployment 'nobody'"),
     "deploy_model": (["ftjob-no"], "There is no job 'ftjob-no'"),
     "engine": (["start", "nobody"], "There is no model 'nobody'"),
     "export_dataset": (["nothing", "--format", "chat"], "There is no dataset 'nothing'"),

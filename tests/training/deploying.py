@@ -20,9 +20,15 @@ from apps.training.deployments import placing
 from apps.training.deployments.proving import settle_deployments
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from tests.fakes.hostile.folders import tiny_adapter, tiny_model, write_files
-from tests.training.cast import make_file, make_job
+from tests.training.cast import example, make_file, make_job
 
 WAIT_SECONDS = 60.0
+TAUGHT, KEPT_APART = 12, 8  # rows of the usual files, and how many of each a deployment is asked: these four, those all
+LEARNED = {
+    question["content"]: answer["content"]
+    for question, answer in (example(number)["messages"] for number in range(TAUGHT + KEPT_APART))
+}
+"""What a model says that learned the usual files; see `FAKE_ENGINE_VOICES`."""
 GOING = Deployment.GOING
 
 
@@ -36,8 +42,11 @@ def make_checkpoint(
     project: Project, base: Model, *, step: int = 10, technique: str = "lora", files: dict[str, Any] | None = None,
     rows: list[Any] | None = None, job: TrainingJob | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """The result of a job that has ended; of `job`, where it is given."""
-    job = job or ended(make_job(project, base, make_file(project, rows), technique=technique))
+    """The result of a job that has ended; of `job`, where it is given. It was validated with rows of their own."""
+    if job is None:
+        valid = make_file(project, map(example, range(TAUGHT, TAUGHT + KEPT_APART)))
+        file = make_file(project, rows)
+        job = ended(make_job(project, base, file, technique=technique, validation_file=valid))
     folder = job.folder / f"checkpoint-{step}"
     write_files(folder, files or (tiny_model(hidden_act="silu") if technique == "full" else tiny_adapter()))
     sealed = checkpoints.seal(folder, step=step, metrics={})
@@ -58,8 +67,8 @@ class Workers:
         self.gpu, self.keeper, self._voices, self._patience = gpu, keeper, voices, patience
         self.say({})
 
-    def say(self, voices: dict[str, str]) -> None:
-        """How the engines' models begin their answers from now on."""
+    def say(self, voices: dict[str, Any]) -> None:
+        """How the engines' models begin their answers from now on, or what they answer."""
         draft = self._voices.with_suffix(".draft")
         draft.write_text(json.dumps(voices))
         draft.replace(self._voices)

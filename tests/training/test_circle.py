@@ -79,7 +79,7 @@ class Circle:
             seen = self.get(path)
             if seen["status"] == good:
                 return seen
-            assert seen["status"] not in ("failed", "refused", "cancelled", "expired"), seen
+            assert seen["status"] not in ("failed", "refused", "unproven", "cancelled", "expired"), seen
             time.sleep(0.25)
         raise AssertionError(f"{path} is {seen}\n" + "\n".join(self.site.output()[-40:]))
 
@@ -153,7 +153,9 @@ def test_it_works(circle: Circle) -> None:
     of_base = share_right(circle.ask(BASE, held_out))
     engine = circle.engine()
     deployed = circle.post(f"/fine_tuning/jobs/{job.id}/deploy")
-    circle.wait(f"/deployments/{deployed['id']}", good="ready", seconds=120)
+    graded = circle.wait(f"/deployments/{deployed['id']}", good="ready", seconds=180)
+    print(f"{time.monotonic() - began:.0f} s: {graded['message']}")
+    assert graded["verdict"] == "learned"
     of_tuned = share_right(circle.ask(tuned, held_out))
     seconds = time.monotonic() - began
     print(f"{seconds:.0f} s: of {len(held_out)} questions the base knows {of_base:.0%}, the tuned {of_tuned:.0%}")

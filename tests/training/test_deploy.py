@@ -18,21 +18,21 @@ from apps.models.services import delete_model, delete_preview
 from apps.models.worker import GpuWorker
 from apps.training.deployments.files import folder_of
 from apps.training.deployments.proving import ParityKind, settle_deployments
-from apps.training.deployments.services import deploy, roll_back, undeploy
+from apps.training.deployments.services import accept, deploy, roll_back, undeploy
 from apps.training.models import Checkpoint, Deployment
 from tests.batches.cast import make_running
 from tests.fakes.hostile.folders import tiny_adapter
 from tests.models.engines import api_server, eventually
 from tests.models.test_worker import SLOT, FakeKind, claim, keeper, kind, stop
 from tests.stack.live import REPOSITORY
-from tests.training.cast import example
-from tests.training.deploying import Workers, folders, make_base, make_checkpoint
+from tests.training.cast import example, make_job
+from tests.training.deploying import LEARNED, TAUGHT, Workers, ended, folders, make_base, make_checkpoint
 
 __all__ = ["keeper", "kind", "stop"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = Deployment.Status
-TUNED = {"tuned": "Learned:"}
+TUNED = {"tuned": LEARNED}
 
 
 @pytest.fixture
@@ -71,10 +71,13 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, checkpoint: Che
     kind.add(base)
     assert workers.gpu.step()
     engine = workers.gpu.engine
-    workers.say({checkpoint.job.model_name: "Learned:"})
+    workers.say({checkpoint.job.model_name: LEARNED})
     deployment = workers.drive(deploy(checkpoint=checkpoint))
     assert (deployment.status, deployment.name) == (Status.READY, checkpoint.job.model_name)
-    assert deployment.message == "8 of 8 prompts are answered differently than by the base model."
+    assert deployment.message == (
+        "It learned. 8 of 8 answers that were kept apart are as taught (the base model: 0); 4 of 4 answers that it was "
+        "trained on are as taught (the base model: 0). The loss of the references is 0.12 (the base model: 3.00)."
+    )
     assert workers.gpu.engine is engine
     assert deployment.name in engine.served
     model = deployment.model
@@ -84,9 +87,14 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, checkpoint: Che
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
     parity = deployment.parity
-    assert parity["prompts"][0] == {"messages": [example(0)["messages"][0]]}
-    assert (parity["base"][0], parity["adapter"][0]) == ("Answer to: What is 0 + 0?", "Learned: What is 0 + 0?")
-    assert (parity["asked"], parity["changed"], parity["passed"]) == (8, 8, True)
+    assert parity["prompts"][0] == {"messages": [example(12)["messages"][0]]}
+    assert parity["references"][0] == {"messages": [example(12)["messages"][1]]}
+    assert (parity["base"][0], parity["adapter"][0]) == ("Answer to: What is 12 + 12?", "It is 24.")
+    assert parity["sources"] == ["validation"] * 8 + ["training"] * 4
+    assert (parity["asked"], parity["changed"], parity["passed"], parity["verdict"]) == (12, 12, True, "learned")
+    score = {"exact": 0, "matched": 0, "loss": 3.0, "unended": 0}
+    tuned = {"exact": 8, "matched": 8, "loss": 0.125, "unended": 0}
+    assert parity["unseen"] == {"asked": 8, "base": score, "tuned": tuned}
     assert 0 < parity["similarity"] < 1
     assert Event.objects.get(type="model.deployed").data == {"id": deployment.uid}
     assert deployment.name in [each["id"] for each in api.get("/v1/models").json()["data"]]
@@ -97,7 +105,7 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, checkpoint: Che
 def test_it_refuses_what_behaves_like_the_base(workers: Workers, checkpoint: Checkpoint, api: Any) -> None:
     deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
     assert deployment.status == Status.REFUSED
-    assert deployment.message.startswith("It behaves like the base: all 8 prompts are answered exactly as")
+    assert deployment.message.startswith("It behaves like the base: all 12 prompts are answered exactly as")
     assert deployment.parity["base"] == deployment.parity["adapter"]
     assert not deployment.parity["passed"]
     workers.tidy()
@@ -106,6 +114,58 @@ def test_it_refuses_what_behaves_like_the_base(workers: Workers, checkpoint: Che
     assert workers.gpu.engine.served == {"base"}
     assert not Event.objects.filter(type="model.deployed").exists()
     deploy(checkpoint=checkpoint, name="tuned")  # the name is free again
+
+
+def test_what_changed_but_not_as_taught_waits_to_be_accepted(
+    workers: Workers, checkpoint: Checkpoint, api: Any, project: Project
+) -> None:
+    workers.say({"tuned": "Who knows,"})
+    deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
+    assert (deployment.status, deployment.parity["verdict"]) == (Status.UNPROVEN, "changed")
+    assert deployment.message.startswith("It changed, but not as taught. 0 of 8 answers that were kept apart are")
+    assert "Train it for more epochs" in deployment.message
+    assert deployment.message.endswith("Nothing is served until it is accepted.")
+    workers.tidy()
+    assert folders() == [folder_of(deployment, "adapter")]
+    assert "tuned" not in [each["id"] for each in api.get("/v1/models").json()["data"]]
+    with pytest.raises(Conflict, match="tuned is unproven already"):
+        deploy(checkpoint=checkpoint, name="tuned")
+    assert accept(deployment=deployment)
+    assert not accept(deployment=deployment)
+    assert (deployment.status, deployment.parity["passed"]) == (Status.READY, True)
+    assert deployment.message.startswith("Accepted as it is. It changed")
+    assert "tuned" in [each["id"] for each in api.get("/v1/models").json()["data"]]
+    assert Event.objects.get(type="model.deployed").data == {"id": deployment.uid}
+
+
+def test_what_is_not_accepted_is_discarded(workers: Workers, checkpoint: Checkpoint) -> None:
+    workers.say({"tuned": "Who knows,"})
+    deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
+    assert undeploy(deployment=deployment)
+    workers.tidy()
+    deployment.refresh_from_db()
+    assert (deployment.status, folders()) == (Status.UNDEPLOYED, [])
+    with pytest.raises(DomainError, match="There is no earlier tuned"):
+        roll_back(deployment=workers.drive(deploy(checkpoint=checkpoint, name="tuned")))
+
+
+def test_rows_that_are_known_by_heart_are_not_learned(workers: Workers, checkpoint: Checkpoint) -> None:
+    trained = dict(list(LEARNED.items())[:TAUGHT])
+    workers.say({"tuned": trained})
+    deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
+    assert (deployment.status, deployment.parity["verdict"]) == (Status.UNPROVEN, "changed")
+    assert "4 of 4 answers that it was trained on are as taught" in deployment.message
+    assert "by heart" in deployment.message
+
+
+def test_without_rows_that_were_kept_apart_nothing_is_proven(workers: Workers, project: Project, base: Model) -> None:
+    workers.say(TUNED)
+    job = ended(make_job(project, base))
+    deployment = workers.drive(deploy(checkpoint=make_checkpoint(project, base, job=job), name="tuned"))
+    assert deployment.status == Status.UNPROVEN
+    assert "No row was kept apart" in deployment.message
+    assert deployment.parity["trained"]["tuned"]["matched"] == deployment.parity["trained"]["asked"] == 12
+    assert deployment.parity["unseen"] is None
 
 
 def test_it_refuses_a_corrupted_checkpoint(workers: Workers, checkpoint: Checkpoint) -> None:
@@ -152,7 +212,7 @@ def test_an_engine_that_dies_meanwhile_ends_it(workers: Workers, project: Projec
     deadly["messages"][0]["content"] = "!die"
     checkpoint = make_checkpoint(project, base, rows=[*map(example, range(1, 11)), deadly])
     deployment = workers.drive(deploy(checkpoint=checkpoint))
-    assert deployment.status == Status.REFUSED, "the first eight prompts are asked"
+    assert deployment.status == Status.REFUSED, "the first four of them are asked"
     deadly_first = make_checkpoint(project, base, rows=[deadly, *map(example, range(10))])
     failed = workers.drive(deploy(checkpoint=deadly_first))
     assert failed.status == Status.FAILED
@@ -165,7 +225,7 @@ def test_it_survives_a_gpu_worker_that_is_killed(
     """Whoever goes on asks what is left."""
     workers.say(TUNED)
     deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"), Status.PROVING)
-    monkeypatch.setattr(workers.gpu, "go_on", lambda: len(_calls(tmp_path)) < 5)
+    monkeypatch.setattr(workers.gpu, "go_on", lambda: len(_calls(tmp_path)) < 10)
     workers.gpu.step()
     deployment.refresh_from_db()
     assert len(deployment.parity["base"]) == 5
@@ -174,7 +234,7 @@ def test_it_survives_a_gpu_worker_that_is_killed(
         workers.gpu = gpu
         workers.drive(deployment)
         assert deployment.status == Status.READY
-    assert len(_calls(tmp_path)) == 16
+    assert len(_calls(tmp_path)) == 2 * 2 * 12, "each reads its answers, and the references"
 
 
 class keeper_anew:  # noqa: N801 - reads as what it does

@@ -30,7 +30,8 @@ def test_merged_it_is_a_model_of_its_own(workers: Workers, base: Model, checkpoi
     Model.objects.update(engine_settings={"max_model_len": 512})
     deployment = workers.drive(deploy(checkpoint=checkpoint, kind="merged", name="tuned"))
     assert deployment.status == Status.READY, deployment.message
-    assert deployment.message.startswith("The merged model answers as the adapter does: similarity 1.00.")
+    assert deployment.message.startswith("It learned. 8 of 8 answers that were kept apart")
+    assert "The merged model answers as the adapter does: similarity 1.00." in deployment.message
     model = deployment.model
     assert model
     assert (model.base, model.ready, model.engine_settings) == (None, True, {"max_model_len": 512})

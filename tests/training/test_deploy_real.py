@@ -16,7 +16,7 @@ from apps.models.slots import Slot
 from apps.models.worker import GpuWorker
 from apps.training.deployments.merging import merge
 from apps.training.deployments.proving import ParityKind
-from apps.training.deployments.services import deploy
+from apps.training.deployments.services import accept, deploy
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from apps.training.spec import MergeOrder, News, Saved
 from apps.training.trainer import Trainer
@@ -95,7 +95,11 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, trained: Checkp
     pid = engine.group.pgid
 
     adapter = workers.drive(deploy(checkpoint=trained))
-    assert adapter.status == Status.READY, adapter.message
+    assert adapter.status == Status.UNPROVEN, adapter.message
+    assert "No row was kept apart" in adapter.message
+    figures = adapter.parity["trained"]
+    assert 0 < figures["tuned"]["loss"] < figures["base"]["loss"], "the engine tells how likely the references are"
+    assert accept(deployment=adapter)
     assert workers.gpu.engine.group.pgid == pid
     assert adapter.name in engine.served
 
@@ -108,7 +112,8 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, trained: Checkp
     assert workers.gpu.engine.group.pgid == pid
 
     merged = workers.drive(deploy(checkpoint=trained, kind="merged", name="merged"))
-    assert merged.status == Status.READY, (merged.message, merged.parity)
+    assert merged.status == Status.UNPROVEN, (merged.message, merged.parity)
+    assert merged.parity["trained"]["tuned"]["loss"] == pytest.approx(figures["tuned"]["loss"], abs=0.3)
     assert merged.parity["merged_as_adapter"] >= 0.8
     assert merged.parity["changed_as_adapter"] > merged.parity["changed_as_base"]
     assert merged.parity["merge"]["changed"] == 7 * 30, "every layer that was trained"

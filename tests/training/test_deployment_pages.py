@@ -72,6 +72,28 @@ def test_the_form_has_the_usual_name(curator: Client, job: TrainingJob, best: Ch
     )
 
 
+def test_its_figures_are_shown(curator: Client, job: TrainingJob) -> None:
+    html = html_of(curator.get(page(make_deployment(job)))).partition('id="figures"')[2].partition("</table>")[0]
+    cells = " ".join(html.replace(">", "> ").split())
+    assert cells.count("2 kept apart") == cells.count("1 trained on") == 2
+    assert "3.25" in cells
+
+
+def test_what_is_unproven_is_accepted_by_a_button(curator: Client, job: TrainingJob) -> None:
+    deployment = make_deployment(job)
+    model = Model.objects.create(name=deployment.name, path="/x", base=job.base, ready=False)
+    parity = deployment.parity | {"verdict": "changed", "passed": False, "sentence": "It changed.", "cure": "Train on."}
+    Deployment.objects.filter(pk=deployment.pk).update(status="unproven", model=model, parity=parity)
+    html = html_of(curator.get(page(deployment)))
+    assert "Accept and serve" in html
+    assert "It changed. Train on." in html
+    assert "is served." in said(do(curator, deployment, "accept"))
+    assert "nothing to accept" in said(do(curator, deployment, "accept"))
+    html = html_of(curator.get(page(deployment)))
+    assert "Accept and serve" not in html
+    assert "Accepted by " in html
+
+
 @pytest.mark.parametrize(
     "values", [{}, {"kind": "magic"}, {"kind": "adapter", "name": "a b"}, {"kind": "adapter", "name": "x" * 300}]
 )
@@ -101,7 +123,7 @@ def test_texts_stand_side_by_side(curator: Client, job: TrainingJob) -> None:
     html = html_of(curator.get(page(make_deployment(job, kind="merged"))))
     assert "2 of 3 prompts are answered differently" in html
     assert html.count('class="tr-pair"') == 3
-    assert html.count('class="tr-side"') == 9
+    assert html.count('class="tr-side"') == 12, "the reference too"
     assert "<ins>" in html
     assert html.count("(as the base)") == 1
     assert html.count("(as the adapter)") == 3
@@ -195,7 +217,7 @@ def test_an_evaluation_is_shown_with_its_figures(curator: Client, project: Proje
 def test_viewers_look_and_change_nothing(project: Project, job: TrainingJob, best: Checkpoint) -> None:
     viewer, deployment = member(project, "viewer"), make_deployment(job)
     assert "Undeploy" not in html_of(viewer.get(page(deployment)))
-    for verb in ("undeploy", "roll-back", "evaluate"):
+    for verb in ("accept", "undeploy", "roll-back", "evaluate"):
         assert do(viewer, deployment, verb).status_code == 404
     assert viewer.get(NEW, {"checkpoint": best.uid}).status_code == 404
     assert viewer.post(reverse("admin:training_deployment_deploy", args=[best.uid])).status_code == 404

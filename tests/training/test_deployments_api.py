@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 PATH = "/v1/deployments"
 KEYS = {
     "id", "object", "created_at", "ended_at", "name", "kind", "status", "message", "fine_tuning_job_id",
-    "checkpoint_id", "step_number", "parity",
+    "checkpoint_id", "step_number", "parity", "verdict", "unseen", "trained",
 }  # fmt: skip
 
 
@@ -205,3 +205,37 @@ def test_a_page_costs_the_same_however_many(api: APIClient, checkpoint: Checkpoi
 def test_progress_is_a_stream(api: APIClient, checkpoint: Checkpoint) -> None:
     answer = api.get(f"{PATH}/{served(checkpoint).uid}/progress")
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
+
+
+def unproven(checkpoint: Checkpoint) -> Deployment:
+    deployment = served(checkpoint)
+    Model.objects.update(ready=False)
+    score = {"exact": 0, "matched": 0, "loss": 2.5, "unended": 1}
+    figures = {"asked": 6, "base": score, "tuned": score}
+    parity = {"verdict": "changed", "sentence": "It changed.", "passed": False, "unseen": figures, "trained": None}
+    Deployment.objects.filter(pk=deployment.pk).update(status="unproven", parity=parity)
+    deployment.refresh_from_db()
+    return deployment
+
+
+def test_what_is_unproven_is_accepted(api: APIClient, checkpoint: Checkpoint) -> None:
+    deployment = unproven(checkpoint)
+    seen = api.get(f"{PATH}/{deployment.uid}").json()
+    assert (seen["status"], seen["verdict"], seen["trained"]) == ("unproven", "changed", None)
+    assert seen["unseen"]["tuned"] == {"exact": 0, "matched": 0, "loss": 2.5, "unended": 1}
+    assert api.get(PATH, {"status": "unproven"}).json()["data"][0]["id"] == deployment.uid
+    accepted = api.post(f"{PATH}/{deployment.uid}/accept").json()
+    assert (accepted["status"], accepted["message"]) == ("ready", "Accepted as it is. It changed.")
+    assert accepted["parity"]["passed"] is True
+    assert Model.objects.get(name=deployment.name).ready
+    again = api.post(f"{PATH}/{deployment.uid}/accept")
+    assert again.status_code == 409
+    assert "there is nothing to accept" in again.json()["error"]["message"]
+
+
+def test_nothing_else_is_accepted(api: APIClient, checkpoint: Checkpoint) -> None:
+    assert refused(api.post(f"{PATH}/deploy_nobodys/accept"), 404)
+    deployment = served(checkpoint)
+    for status in ("queued", "proving", "ready", "refused", "failed", "undeployed"):
+        Deployment.objects.filter(pk=deployment.pk).update(status=status)
+        assert api.post(f"{PATH}/{deployment.uid}/accept").status_code == 409

@@ -194,6 +194,31 @@ def test_what_was_refused_says_why(checkpoint: Checkpoint) -> None:
         run("deploy_model", checkpoint.job.uid, "--name", "tuned")
 
 
+def test_what_is_unproven_shows_its_figures_and_is_accepted(
+    checkpoint: Checkpoint, capfd: pytest.CaptureFixture[str]
+) -> None:
+    score = {"exact": 0, "matched": 2, "loss": 2.517, "unended": 0}
+    figures = {"verdict": "changed", "unseen": {"asked": 7, "base": score, "tuned": score}, "sentence": "It changed."}
+
+    def compared() -> object:
+        model, _ = Model.objects.get_or_create(name="tuned", path="/x", base=checkpoint.job.base, ready=False)
+        going = Deployment.objects.filter(status__in=Deployment.GOING)
+        return going.update(parity=PARITY | figures, status="unproven", message="It changed.", model=model)
+
+    with (
+        meanwhile(compared),
+        pytest.raises(CommandError, match=r"tuned is unproven\. It changed\. Accept it: manage.py"),
+    ):
+        run("deploy_model", checkpoint.job.uid, "--name", "tuned")
+    shown = capfd.readouterr().err
+    for text in ("7 kept apart", "2 of 7", "2.517"):
+        assert text in shown
+    assert run("accept_deployment", "tuned") == "tuned"
+    assert Deployment.objects.get().status == "ready"
+    with pytest.raises(CommandError, match="tuned is ready: there is nothing to accept"):
+        run("accept_deployment", "tuned")
+
+
 def test_a_checkpoint_is_deployed_by_its_step(checkpoint: Checkpoint) -> None:
     run("deploy_model", checkpoint.job.uid, "--step", "10", "--no-wait")
     assert Deployment.objects.get().checkpoint == checkpoint

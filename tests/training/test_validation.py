@@ -97,6 +97,7 @@ def test_what_was_not_chosen_follows_the_rows(
     for job in (few, many):
         job.refresh_from_db()
         assert (job.options["rank"], job.chosen) == (4, {"rank": 4})
+        assert job.plan["held_out"] == round(job.options["held_out_share"] * (job.examples + job.plan["held_out"]))
         assert f"{job.options['epochs']:g} epochs" in job.plan["reason"]
         assert told(job)[-1] == job.plan["reason"]
     assert few.options["epochs"] > many.options["epochs"]
@@ -105,6 +106,28 @@ def test_what_was_not_chosen_follows_the_rows(
     work(keeper)
     again.refresh_from_db()
     assert (again.options, again.plan) == (many.options, many.plan), "found anew, for its own rows"
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [({}, (19, 0, 0)), ({}, (14, 0, 6)), ({}, (34, 0, 6)), ({}, (108, 0, 12)), ({}, (884, 0, 16)),
+     ({"held_out_share": 0}, (40, 0, 0)), ({"held_out_share": 0.5}, (20, 0, 20)), ({"held_out_share": 0.1}, (11, 0, 1)),
+     ({"validation_share": 0.1}, (36, 4, 0)), ({"validation_share": 0.1, "held_out_share": 0.2}, (28, 4, 8))],
+)  # fmt: skip
+def test_some_rows_are_held_out_for_a_deployment(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, options: dict[str, Any],
+    parts: tuple[int, int, int],
+) -> None:  # fmt: skip
+    rows, (learned, validates, held_out) = sum(parts), parts
+    job = make_job(project, base, make_file(project, map(example, range(rows))), options=options)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.examples, job.valid_examples, job.plan["held_out"]) == (learned, validates, held_out)
+    kept = read(job, "train.jsonl") + (read(job, "valid.jsonl") if validates else [])
+    assert len(kept) == rows - held_out
+    assert len({row["messages"][0]["content"] for row in kept}) == len(kept), "each once"
+    assert (job.folder / "valid.jsonl").exists() == bool(validates)
+    assert any(f"{held_out} more are held out" in message for message in told(job)) == bool(held_out)
 
 
 def test_a_training_that_is_too_short_is_said_to_be(

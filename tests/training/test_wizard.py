@@ -170,9 +170,11 @@ def test_settings_are_duplicated(curator: Client, project: Project, base: Model)
 def test_what_is_usual_follows_the_file(curator: Client, project: Project, base: Model) -> None:
     few, many = (make_file(project, map(example, range(rows))) for rows in (40, 400))
     usual = [curator.post(ESTIMATE, form(file, base)).json()["usual"] for file in (few, many)]
-    assert [int(each["epochs"]) for each in usual] == [20, 4]
+    assert [int(each["epochs"]) for each in usual] == [23, 5]
     html = html_of(curator.get(NEW, {"file": few.uid, "model": base.name}))
-    assert 'name="o_epochs" value="" placeholder="20"' in html
+    assert 'name="o_epochs" value="" placeholder="23"' in html
+    told = curator.post(ESTIMATE, form(few, base)).json()
+    assert (told["examples"], told["held_out"]) == (34, 6)
 
 
 def test_every_option_has_a_field(curator: Client) -> None:

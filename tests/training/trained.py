@@ -80,12 +80,22 @@ def parity(*, merged: bool = False, passed: bool = True) -> dict[str, Any]:
         "base": list(BASE),
         "adapter": list(tuned),
         **({"merged": list(tuned), "merged_as_adapter": 1.0} if merged else {}),
+        "references": [{"messages": [{"role": "assistant", "content": text}]} for text in TUNED],
+        "sources": ["held_out", "held_out", "training"],
+        "verdict": "learned" if passed else "unchanged",
+        "cure": "",
+        "unseen": {"asked": 2, "base": _score(0, 3.25), "tuned": _score(2 if passed else 0, 0.5)},
+        "trained": {"asked": 1, "base": _score(1, 0.75), "tuned": _score(1, 0.25)},
         "passed": passed,
         "sentence": f"{changed} of 3 prompts are answered differently than by the base model.",
         "asked": 3,
         "changed": changed,
         "similarity": 0.61,
     }
+
+
+def _score(right: int, loss: float) -> dict[str, Any]:
+    return {"exact": right, "matched": right, "loss": loss, "unended": 0}
 
 
 def make_training_file(project: Project, name: str = "answers.jsonl", size: int = 64_000) -> File:

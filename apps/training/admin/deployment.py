@@ -20,7 +20,7 @@ from apps.core.errors import DomainError
 from apps.models.admin.page import PagesAdmin
 from apps.training.admin.deployment_verbs import DeploymentVerbs, datasets_of, verbs_of
 from apps.training.admin.job_page import evaluations_of
-from apps.training.admin.texts import pairs_of
+from apps.training.admin.texts import figures_of, pairs_of
 from apps.training.deployments import services as deployments
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.progress import snapshot_of
@@ -152,6 +152,7 @@ class DeploymentAdmin(PagesAdmin):
             "progress": snapshot_of(deployment),
             "parity": deployment.parity,
             "pairs": pairs_of(deployment.parity),
+            "figures": figures_of(deployment.parity),
             "evaluations": evaluations_of([deployment.pk]),
             "datasets": datasets_of(deployment)[:DATASETS],
             "going": deployment.status in Deployment.GOING,

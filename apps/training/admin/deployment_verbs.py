@@ -25,7 +25,7 @@ class DeploymentVerbs:
 
     def __init__(self, pages: DeploymentAdmin) -> None:
         self._pages = pages
-        self._verbs = {"undeploy": _undeploy, "roll-back": _roll_back, "evaluate": _evaluate}
+        self._verbs = {"accept": _accept, "undeploy": _undeploy, "roll-back": _roll_back, "evaluate": _evaluate}
 
     def view(self, request: HttpRequest, pk: int, verb: str) -> HttpResponseRedirect:
         deployment = self._pages.find(request, pk)
@@ -45,7 +45,8 @@ def verbs_of(deployment: Deployment) -> dict[str, bool]:
     """What has a button now."""
     served = deployment.status == Deployment.Status.READY
     return {
-        "undeploy": served or deployment.status in Deployment.GOING,
+        "accept": deployment.status == Deployment.Status.UNPROVEN,
+        "undeploy": served or deployment.status in Deployment.OPEN,
         "roll_back": served and _has_earlier(deployment),
         "evaluate": served,
     }
@@ -59,6 +60,12 @@ def datasets_of(deployment: Deployment) -> QuerySet[Dataset]:
 def _has_earlier(deployment: Deployment) -> bool:
     earlier = Deployment.objects.filter(project=deployment.project_id, name=deployment.name, pk__lt=deployment.pk)
     return earlier.filter(status=Deployment.Status.UNDEPLOYED).exists()
+
+
+def _accept(request: HttpRequest, deployment: Deployment) -> tuple[str, str]:
+    if not deployments.accept(deployment=deployment, accepted_by=signed_in(request)):
+        raise Conflict(f"It is {deployment.status}: there is nothing to accept.")
+    return "", f"{deployment.name} is served."
 
 
 def _undeploy(_request: HttpRequest, deployment: Deployment) -> tuple[str, str]:

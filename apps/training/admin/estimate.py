@@ -27,6 +27,7 @@ def of(chosen: Chosen) -> dict[str, Any]:
     told: dict[str, Any] = {"usual": _usual_texts(chosen.usual(plan))}
     if counted:
         told |= {"examples": counted.rows, "validation": counted.validation, "exact": counted.exact}
+        told |= {"held_out": counted.held_out}
     if plan:
         told |= {"steps": plan.steps, "reason": plan.reason, "warning": plan.warning}
     if chosen.base and chosen.are_options_sound():

@@ -144,7 +144,7 @@ def method_of(job: TrainingJob) -> str:
 
 
 def _serves(deployment: Deployment, checkpoint: Checkpoint) -> bool:
-    going_on = (*Deployment.GOING, Deployment.Status.READY)
+    going_on = (*Deployment.OPEN, Deployment.Status.READY)
     return deployment.checkpoint_id == checkpoint.pk and deployment.status in going_on
 
 

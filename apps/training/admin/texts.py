@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from apps.datasets.reviews.differences import word_diff
 from apps.datasets.reviews.rendering import diff_html, plain
+from apps.training.deployments.prompts import text_of
 
 SHOWN = 50  # prompts
 CHARACTERS = 4_000  # of a text
@@ -33,12 +34,23 @@ class Pair:
 def pairs_of(parity: Mapping[str, Any]) -> list[Pair]:
     """Of a deployment's `parity`, as far as its prompts are answered."""
     answers = {name: parity.get(name, ()) for name in ("base", "adapter", "merged")}
-    pairs = []
+    pairs, references = [], parity.get("references", ())
     for at, prompt in enumerate(parity.get("prompts", ())[:SHOWN]):
         said = {name: _short(texts[at]) for name, texts in answers.items() if at < len(texts)}
         if said:
-            pairs.append(Pair(_short(_prompt(prompt)), _sides(said)))
+            reference = text_of(references[at]) if at < len(references) else ""
+            sides = [Side("Reference", plain(_short(reference)))] if reference else []
+            pairs.append(Pair(_short(_prompt(prompt)), sides + _sides(said)))
     return pairs
+
+
+def figures_of(parity: Mapping[str, Any]) -> list[tuple[str, str, int, Any]]:
+    """(what the questions were, the model, how many were asked, its score), as far as it was graded."""
+    return [
+        (title, model, parity[part]["asked"], parity[part][model])
+        for part, title in (("unseen", "kept apart"), ("trained", "trained on"))
+        for model in (("base", "tuned") if parity.get(part) else ())
+    ]
 
 
 def _sides(said: dict[str, str]) -> list[Side]:

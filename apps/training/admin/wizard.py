@@ -21,6 +21,7 @@ from apps.training import presets, services
 from apps.training.admin import option_fields
 from apps.training.admin.counting import data_of, lines_of
 from apps.training.estimates import parameters_of
+from apps.training.files.preparing import parts_of
 from apps.training.models import TrainingJob
 from apps.training.options import OptionsRefused, parse
 from apps.training.presets import Data, Plan
@@ -40,6 +41,7 @@ class Counted:
     exact: bool
     """Whether all lines were counted."""
     data: Data
+    held_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,12 @@ class Chosen:
             return Counted(
                 rows=rows, validation=lines_of(self.validation)[0], exact=exact, data=data_of(self.file, rows, rows)
             )
-        share = self.options().get("validation_share", 0) if self.are_options_sound() else 0
-        valid = round(rows * share)
-        return Counted(rows=rows - valid, validation=valid, exact=exact, data=data_of(self.file, rows, rows - valid))
+        valid = held_out = 0
+        if self.are_options_sound():
+            job = TrainingJob(chosen=self.options())
+            valid, held_out = parts_of(job, rows, parse(self.usual() | self.options())) if rows else (0, 0)
+        left = rows - valid - held_out
+        return Counted(rows=left, validation=valid, held_out=held_out, exact=exact, data=data_of(self.file, rows, left))
 
     def plan(self, counted: Counted | None) -> Plan | None:
         """What it would be trained with; None before there is a model and a file, or while an option is wrong."""

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import F
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,6 +27,8 @@ from apps.training.deployments import evaluation
 from apps.training.deployments import services as deployments
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
+VERDICTS = ("learned", "changed", "unchanged")
+
 
 class NewDeploymentSerializer(serializers.Serializer[Any]):
     checkpoint = serializers.CharField(
@@ -46,6 +48,21 @@ class NewEvaluationSerializer(serializers.Serializer[Any]):
     part = serializers.ChoiceField(Member.Part.values, default=evaluation.PART, help_text="Of the split.")
 
 
+class FiguresOfModelSerializer(serializers.Serializer[Any]):
+    exact = serializers.IntegerField(help_text="Answers that are the reference to the letter.")
+    matched = serializers.IntegerField(
+        help_text="Or but for case, spacing and the signs around; or that call its tools."
+    )
+    loss = serializers.FloatField(allow_null=True, help_text="Of the references' tokens, the mean over questions.")
+    unended = serializers.IntegerField(help_text="Answers that did not end.")
+
+
+class FiguresSerializer(serializers.Serializer[Any]):
+    asked = serializers.IntegerField()
+    base = FiguresOfModelSerializer()
+    tuned = FiguresOfModelSerializer()
+
+
 class DeploymentSerializer(serializers.Serializer[Deployment]):
     id = serializers.CharField(source="uid")
     object = ConstantField("deployment")
@@ -58,7 +75,24 @@ class DeploymentSerializer(serializers.Serializer[Deployment]):
     fine_tuning_job_id = serializers.CharField(source="checkpoint.job.uid")
     checkpoint_id = serializers.CharField(source="checkpoint.uid")
     step_number = serializers.IntegerField(source="checkpoint.step")
+    verdict = serializers.SerializerMethodField(help_text="Null until it was compared.")
+    unseen = serializers.SerializerMethodField(help_text="Of the questions that were not trained on; null: none were.")
+    trained = serializers.SerializerMethodField(
+        help_text="Of the questions that were trained on; null: none were asked."
+    )
     parity = serializers.DictField(help_text="The prompts that were asked, and what each model said.")
+
+    @extend_schema_field(serializers.ChoiceField(VERDICTS, allow_null=True))
+    def get_verdict(self, deployment: Deployment) -> str | None:
+        return deployment.parity.get("verdict")
+
+    @extend_schema_field(FiguresSerializer(allow_null=True))
+    def get_unseen(self, deployment: Deployment) -> dict[str, Any] | None:
+        return deployment.parity.get("unseen")
+
+    @extend_schema_field(FiguresSerializer(allow_null=True))
+    def get_trained(self, deployment: Deployment) -> dict[str, Any] | None:
+        return deployment.parity.get("trained")
 
 
 class ScoreSerializer(serializers.Serializer[evaluation.Score]):
@@ -177,6 +211,20 @@ class DeploymentProgressView(OneDeploymentView):
     )
     def get(self, request: Request, deployment_id: str) -> StreamingHttpResponse:
         return sse.stream(deployments.TOPIC, self.deployment(deployment_id).uid, self.key)
+
+
+class AcceptView(OneDeploymentView):
+    required_scopes = {"POST": Scope.TRAINING_WRITE}
+
+    @extend_schema(
+        operation_id="accept_deployment", request=None, responses=responses(DeploymentSerializer, 400, 404, 409)
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        """Serve one that is `unproven`: it changed, but not as taught, and somebody has looked at its answers."""
+        deployment = self.deployment(deployment_id)
+        if not deployments.accept(deployment=deployment, accepted_by=self.key.created_by):
+            raise Conflict(f"The deployment is {deployment.status}: there is nothing to accept.")
+        return Response(_shape(deployment))
 
 
 class UndeployView(OneDeploymentView):

@@ -99,6 +99,7 @@ class PlanSerializer(serializers.Serializer[Any]):
     steps = serializers.IntegerField(help_text="Of the optimizer, as far as is known before it trains.")
     reason = serializers.CharField()
     warning = serializers.CharField(allow_blank=True, help_text="Why it may not learn, with the cure; empty: nothing.")
+    held_out = serializers.IntegerField(help_text="Rows that are not learned: a deployment is asked them.")
 
 
 class JobSerializer(serializers.Serializer[TrainingJob]):

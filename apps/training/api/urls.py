@@ -1,6 +1,7 @@
 from django.urls import path
 
 from apps.training.api.deployments import (
+    AcceptView,
     DeploymentProgressView,
     DeploymentsView,
     DeploymentView,
@@ -29,6 +30,7 @@ urlpatterns = [
     path("deployments/<uid:deployment_id>", DeploymentView.as_view()),
     path("deployments/<uid:deployment_id>/package", PackageView.as_view()),
     path("deployments/<uid:deployment_id>/progress", DeploymentProgressView.as_view()),
+    path("deployments/<uid:deployment_id>/accept", AcceptView.as_view()),
     path("deployments/<uid:deployment_id>/undeploy", UndeployView.as_view()),
     path("deployments/<uid:deployment_id>/rollback", RollbackView.as_view()),
     path("deployments/<uid:deployment_id>/evaluate", EvaluateView.as_view()),

@@ -54,7 +54,7 @@ def why_kept(folder: Path) -> str:
     deployment = Deployment.objects.filter(uid=uid).first() if folder.parent.name.startswith(PREFIX) else None
     if deployment is None:
         return ""
-    if deployment.status in Deployment.GOING:
+    if deployment.status in Deployment.OPEN:
         return "A deployment is being made of it."
     if not was_served(deployment) or folder != folder_of(deployment, served_form(deployment)):
         return ""
@@ -69,14 +69,14 @@ def _is_among_the_last(deployment: Deployment) -> bool:
 
 def unready_models() -> QuerySet[Model]:
     """Those of deployments that go on. See `apps.models.claims`."""
-    going = Deployment.objects.filter(status__in=Deployment.GOING).exclude(model=None)
+    going = Deployment.objects.filter(status__in=Deployment.OPEN).exclude(model=None)
     return Model.objects.filter(pk__in=going.values("model"))
 
 
 def coming_ranks(model: Model) -> Iterable[int]:
     """Of the adapters that are learned on a model, or may be deployed on it soon. See `apps.models.claims`."""
     lately = Q(status=TrainingJob.Status.SUCCEEDED, ended_at__gt=Now() - EXPECTED)
-    going = Q(checkpoints__deployments__status__in=Deployment.GOING)
+    going = Q(checkpoints__deployments__status__in=Deployment.OPEN)
     jobs = TrainingJob.objects.filter(Q(status__in=TrainingJob.OPEN) | lately | going, base=model)
     chosen = jobs.filter(technique__in=ADAPTERS).values_list("options", flat=True)
     return {options_of_training.parse(options).rank for options in chosen}
@@ -85,4 +85,4 @@ def coming_ranks(model: Model) -> Iterable[int]:
 def uses_of(model: Model) -> Use:
     """Deployments of the model, or of what was trained on it; those that go on need it."""
     named = Deployment.objects.filter(Q(model=model) | Q(checkpoint__job__base=model))
-    return Use("deployments", named.count(), named.filter(status__in=Deployment.GOING).count())
+    return Use("deployments", named.count(), named.filter(status__in=Deployment.OPEN).count())

@@ -85,7 +85,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> Package:
 def of_deployment(deployment: Deployment) -> Package:
     """What is served: the adapter, or the merged model. Raises `Conflict` when there is none (any more)."""
     folder = folder_of(deployment, served_form(deployment))
-    if deployment.status in (*Deployment.GOING, Deployment.Status.REFUSED) or not folder.is_dir():
+    if deployment.status in (*Deployment.OPEN, Deployment.Status.REFUSED) or not folder.is_dir():
         raise Conflict(f"{deployment.name} is {deployment.status}: only what is served can be taken elsewhere.")
     return _package(deployment.checkpoint, folder, deployment.name)
 

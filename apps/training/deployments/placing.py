@@ -27,7 +27,7 @@ from apps.training import checkpoints
 from apps.training.deployments import merging
 from apps.training.deployments import services as deployments
 from apps.training.deployments.files import Form, folder_of, is_whole_model
-from apps.training.deployments.prompts import prompts_of
+from apps.training.deployments.prompts import Questions, prompts_of
 from apps.training.models import Deployment
 from apps.training.spec import MergeOrder
 
@@ -95,7 +95,7 @@ class _Placing:
         for name in _wanted(checkpoint.folder, form):
             _link(checkpoint.folder / name, incoming / name)
         prompts = self._deployment.parity.get("prompts") or prompts_of(checkpoint.job)
-        self._hand_over(form, {"prompts": prompts})
+        self._hand_over(form, prompts.as_dict() if isinstance(prompts, Questions) else {})
 
     def _merge(self) -> None:
         """Adapter and base become one; the adapter has passed its comparison."""

@@ -21,10 +21,11 @@ from apps.models.engines.causes import last_cause
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
+from apps.training.deployments import scoring, verdicts
 from apps.training.deployments import services as deployments
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.parity import Report, judge
-from apps.training.deployments.prompts import Prompt
+from apps.training.deployments.prompts import Prompt, Reference, text_of
 from apps.training.models import Deployment
 
 PREFIX = "parity:"  # of the keys under which attempts are counted
@@ -32,7 +33,7 @@ PRIORITY = 100  # before batches, as the first prompt of an install
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
 ANSWER_SECONDS = 300.0
 GUESS_SECONDS = 2.0  # of an answer
-MAX_TOKENS = 48  # of an answer
+LEAST_TOKENS, MOST_TOKENS = 64, 512  # of an answer, beyond the characters of its reference
 ERROR_CHARACTERS = 2_000
 
 Kind = Deployment.Kind
@@ -43,6 +44,23 @@ log = logging.getLogger(__name__)
 
 class Unanswered(Exception):
     """The engine refused a prompt, or is gone. The message says why."""
+
+
+class Rejected(Unanswered, scoring.Refused):
+    """The engine is there, and does not take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer, and the reference's losses; see `grading.Answer`."""
+
+    text: str
+    ended: bool
+    loss: float | None
+    rejected_loss: float | None
+
+    def figures(self) -> dict[str, Any]:
+        return {"ended": self.ended, "loss": self.loss, "rejected_loss": self.rejected_loss}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,7 @@ def _give_up(pk: int, why: str) -> None:
 def settle_deployments(_keeper: leases.Keeper) -> bool:
     """End those whose engine did not come up or whose model is gone, and those whose model somebody deleted."""
     ended = attempts.each(_proving(), PREFIX, _settle, _give_up)
-    deleted = Deployment.objects.filter(status=Status.READY, model=None)
+    deleted = Deployment.objects.filter(status__in=(Status.READY, Status.UNPROVEN), model=None)
     return any([*ended, *(deployment.advance(Status.UNDEPLOYED, message="Deleted.") for deployment in deleted)])
 
 
@@ -128,8 +146,9 @@ def _is_served(model: Model, host: EngineHost) -> bool:
 def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
     """Keep the answer. False: the deployment has ended, or goes on elsewhere."""
     prompt: Prompt = deployment.parity["prompts"][question.number]
+    reference = next(iter(deployment.parity.get("references", ())[question.number : question.number + 1]), None)
     try:
-        answer = ask(host, question.model.name, prompt)
+        answer = ask(host, question.model.name, prompt, reference)
     except Unanswered as error:
         if host.must_stop():
             return False
@@ -141,14 +160,23 @@ def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
     return _keep(deployment, question, answer)
 
 
-def ask(host: EngineHost, name: str, prompt: Prompt) -> str:
-    """The model's answer at temperature 0. Raises `Unanswered`."""
-    route = "/v1/chat/completions" if "messages" in prompt else "/v1/completions"
-    body = {"model": name, **prompt, "temperature": 0, "seed": 0, "max_tokens": MAX_TOKENS}
+def ask(host: EngineHost, name: str, prompt: Prompt, reference: Reference | None = None) -> Said:
+    """The model's answer at temperature 0, and how likely the reference is for it. Raises `Unanswered`."""
+    allowed = min(LEAST_TOKENS + len(text_of(reference)), MOST_TOKENS)
+    answer = _send(host, name, scoring.asking(prompt) | {"temperature": 0, "seed": 0, "max_tokens": allowed})
+    losses = scoring.losses(lambda body: _send(host, name, body), prompt, reference, answer)
+    choice = answer["choices"][0]
+    return Said(_text(choice), choice.get("finish_reason") != "length", *losses)
+
+
+def _send(host: EngineHost, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The engine's answer to a chat or a completion. Raises `Unanswered`."""
+    route = "/v1/chat/completions" if "messages" in body else "/v1/completions"
     connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
     try:
         with contextlib.closing(connection):
-            connection.request("POST", route, json.dumps(body), {"Content-Type": "application/json"})
+            content = json.dumps({"model": name, **body})
+            connection.request("POST", route, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             status, answer = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -156,26 +184,32 @@ def ask(host: EngineHost, name: str, prompt: Prompt) -> str:
         raise Unanswered(f"The engine of {name} did not answer: {cause}.") from error
     if status != 200:
         said = answer.decode(errors="replace")[:ERROR_CHARACTERS]
-        raise Unanswered(f"The engine refused a prompt to {name}: {said}")
-    return _text(json.loads(answer))
+        raise (Rejected if status == 400 else Unanswered)(f"The engine refused a prompt to {name}: {said}")
+    found: dict[str, Any] = json.loads(answer)
+    return found
 
 
-def _text(answer: dict[str, Any]) -> str:
+def _text(choice: dict[str, Any]) -> str:
     """What was said and thought; models that think spend their first tokens on that."""
-    choice = answer["choices"][0]
     message = choice.get("message") or {"content": choice.get("text")}
-    return "".join(filter(None, (message.get("reasoning"), message.get("reasoning_content"), message.get("content"))))
+    thought = message.get("reasoning") or message.get("reasoning_content")
+    return "".join(filter(None, (thought and f"<think>{thought}</think>", message.get("content"))))
 
 
-def _keep(deployment: Deployment, question: _Question, answer: str) -> bool:
+def _keep(deployment: Deployment, question: _Question, answer: Said) -> bool:
     """Write it down, and judge when it was the last. False when somebody else was faster: look at the row anew."""
     with transaction.atomic():
         same = Deployment.objects.filter(pk=deployment.pk, status=Status.PROVING, model=deployment.model)
         row = same.select_for_update(of=("self",)).first()
         if row is None or len(row.parity.get(question.column, ())) != question.number:
             return False
-        answers = [*row.parity.get(question.column, ()), answer]
-        deployment.parity = row.parity | {question.column: answers}
+        answers = [*row.parity.get(question.column, ()), answer.text]
+        measured = row.parity.get("measured", {})
+        figures = [*measured.get(question.column, ()), answer.figures()]
+        deployment.parity = row.parity | {
+            question.column: answers,
+            "measured": measured | {question.column: figures},
+        }
         same.update(parity=deployment.parity)
         progress.hint(deployments.TOPIC, deployment.uid)
         if _next(deployment) is None:
@@ -186,19 +220,24 @@ def _keep(deployment: Deployment, question: _Question, answer: str) -> bool:
 def _conclude(deployment: Deployment) -> None:
     """All was answered."""
     parity = deployment.parity
-    report = _judge(deployment)
+    report, graded = _judge(deployment), verdicts.grade_of(deployment)
     going_on = deployment.kind == Kind.MERGED and "merged" not in parity
     if going_on and report.passed:
         Deployment.objects.filter(pk=deployment.pk).update(parity=parity | {"adapter_report": report.as_dict()})
-        deployment.advance(Status.MERGING, message=report.sentence)
+        deployment.advance(Status.MERGING, message=graded.sentence)
         deployments.tell(deployment)
         return
-    deployment.parity = parity | report.as_dict()
+    passed = report.passed and graded.verdict == "learned"
+    sentence = verdicts.sentence_of(report, graded)
+    deployment.parity = parity | report.as_dict() | graded.as_dict() | {"passed": passed, "sentence": sentence}
     Deployment.objects.filter(pk=deployment.pk).update(parity=deployment.parity)
+    whole = f"{sentence} {graded.cure}".strip()
     if not report.passed:
-        deployments.end(deployment, Status.REFUSED, report.sentence)
+        deployments.end(deployment, Status.REFUSED, whole)
+    elif passed:
+        deployments.make_ready(deployment, sentence)
     else:
-        deployments.make_ready(deployment, report.sentence)
+        deployments.end(deployment, Status.UNPROVEN, f"{whole} Nothing is served until it is accepted.")
 
 
 def _judge(deployment: Deployment) -> Report:

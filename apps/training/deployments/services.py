@@ -1,7 +1,8 @@
 """What can be done with deployments; the API, the admin and the commands call these.
 
 A deployment is QUEUED until `placing` has its files where an engine finds them, then PROVING until `proving` has
-compared its answers with the base model's. To be merged, it goes through MERGING and is compared once more.
+compared its answers with the base model's. To be merged, it goes through MERGING and is compared once more. One that
+changed, but not as taught, is UNPROVEN until somebody accepts it.
 """
 
 from django.contrib.auth.models import User
@@ -58,6 +59,18 @@ def default_name(checkpoint: Checkpoint) -> str:
     if len(name) > NAME_CHARACTERS:
         raise DomainError("The model's usual name is too long: give a shorter one.", param="name")
     return name
+
+
+def accept(*, deployment: Deployment, accepted_by: User | None = None) -> bool:
+    """Serve one that changed, but not as taught, as somebody looked at it. False when nothing waits for that."""
+    with transaction.atomic():
+        locked = _locked(deployment)
+        won = locked.status == Status.UNPROVEN and make_ready(locked, f"Accepted as it is. {locked.parity['sentence']}")
+        if won:
+            by = accepted_by.get_username() if accepted_by else ""
+            Deployment.objects.filter(pk=locked.pk).update(parity=locked.parity | {"passed": True, "accepted_by": by})
+    deployment.refresh_from_db()
+    return won
 
 
 def undeploy(*, deployment: Deployment) -> bool:
@@ -137,7 +150,7 @@ def _check_base(job: TrainingJob) -> None:
 
 def _check_free(name: str) -> None:
     """Raises `DomainError` for what cannot be a model's name, `Conflict` for what is one's, or will be."""
-    taken = Deployment.objects.filter(name=name, status__in=(*Deployment.GOING, Status.READY)).first()
+    taken = Deployment.objects.filter(name=name, status__in=(*Deployment.OPEN, Status.READY)).first()
     if taken is not None:
         raise Conflict(f"{name} is {taken.status} already: take that deployment back first.", param="name")
     check_name(name)
@@ -150,7 +163,7 @@ def _locked(deployment: Deployment) -> Deployment:
 
 def _take_back(deployment: Deployment) -> bool:
     """Raises `Conflict`."""
-    going, model = deployment.status in Deployment.GOING, deployment.model
+    going, model = deployment.status in Deployment.OPEN, deployment.model
     if not going and deployment.status != Status.READY:
         return False
     deployment.advance(Status.UNDEPLOYED, message="Cancelled." if going else "Taken back.")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import msgspec
 from django.conf import settings
@@ -26,7 +26,9 @@ from apps.training.files.reading import MAX_ERRORS, Limits, LineError, Reader
 from apps.training.files.rows import TEXTS
 from apps.training.models import TrainingJob
 from apps.training.options import Options, parse
+from apps.training.presets import held_out_share
 
+Part = Literal["train", "valid", "held_out"]
 TRAIN, VALID = "train.jsonl", "valid.jsonl"
 DRAFTS = "preparing."
 LOOK_EVERY = 500  # rows between two looks at whether the work is still ours
@@ -45,6 +47,8 @@ class Prepared:
     downs: int = 0
     plain_text: bool = False
     """Whether prompts are texts that are learned as they stand, without the chat template."""
+    held_out: int = 0
+    """Rows that are in neither file, which a deployment is asked."""
 
 
 class Invalid(Exception):
@@ -90,23 +94,49 @@ def _drafts(folder: Path) -> Iterator[Path]:
 
 def _write(job: TrainingJob, options: Options, drafts: Path, look: Callable[[], None]) -> Prepared:
     least = settings.TRAINING_MIN_EXAMPLES
-    if not job.validation_file_uid and options.validation_share:
+    if not job.validation_file_uid:
         everything = drafts / "all.jsonl"
         found = _checked(job, "training_file", everything, least, look)
-        rows, valid = _split(everything, found.count, options, drafts, look)
-        return _prepared(found, rows, valid)
+        parts = parts_of(job, found.count, options)
+        _split(everything, found.count, parts, options.seed, drafts, look)
+        return _prepared(found, found.count - sum(parts), *parts)
     found = _checked(job, "training_file", drafts / TRAIN, least, look)
-    if not job.validation_file_uid:
-        return _prepared(found, found.count, 0)
     apart = _checked(job, "validation_file", drafts / VALID, 1, look)
-    return _prepared(found, found.count, apart.count, apart.unused)
+    return _prepared(found, found.count, apart.count, more=apart.unused)
 
 
-def _prepared(found: Reader, rows: int, valid: int, more: Mapping[str, int] | None = None) -> Prepared:
+def parts_of(job: TrainingJob, rows: int, options: Options) -> tuple[int, int]:
+    """Of so many rows of a training file: how many validate, and how many are held out. One is left to learn."""
+    if job.validation_file_uid:
+        return 0, 0
+    valid = max(round(rows * options.validation_share), 1) if options.validation_share else 0
+    usual = 0.0 if valid else held_out_share(rows)
+    held_out = round(rows * float(job.chosen.get("held_out_share", usual)))
+    valid = min(valid, rows - 1)
+    return valid, min(held_out, rows - 1 - valid)
+
+
+def parted(rows: int, parts: tuple[int, int], seed: int) -> Iterator[Part]:
+    """For each row, where it belongs: Knuth's selection sampling, each row as likely as any other."""
+    chance, (valid, held_out) = random.Random(seed), parts  # noqa: S311 - the same seed must choose the same rows
+    for number in range(rows):
+        if chance.random() * (rows - number) >= valid + held_out:
+            yield "train"
+        elif not held_out or (valid and chance.random() * (valid + held_out) < valid):
+            valid -= 1
+            yield "valid"
+        else:
+            held_out -= 1
+            yield "held_out"
+
+
+def _prepared(
+    found: Reader, rows: int, valid: int, held_out: int = 0, *, more: Mapping[str, int] | None = None
+) -> Prepared:
     """`more`: what is not used of the validation file."""
     return Prepared(
         rows, valid, unused=dict(found.unused + Counter(more)), ups=found.labels[True], downs=found.labels[False],
-        plain_text=found.shape in TEXTS,
+        plain_text=found.shape in TEXTS, held_out=held_out,
     )  # fmt: skip
 
 
@@ -134,25 +164,25 @@ def _checked(job: TrainingJob, param: str, target: Path, least: int, look: Calla
     return reader
 
 
-def _split(everything: Path, rows: int, options: Options, drafts: Path, look: Callable[[], None]) -> tuple[int, int]:
-    """How many rows are trained on, and how many validate.
-
-    Knuth's selection sampling: exactly as many as asked, each row as likely as any other, one row in memory."""
-    valid = min(max(round(rows * options.validation_share), 1), rows - 1)
-    if not valid:
+def _split(
+    everything: Path, rows: int, parts: tuple[int, int], seed: int, drafts: Path, look: Callable[[], None]
+) -> None:
+    """One row in memory."""
+    valid, held_out = parts
+    if not valid and not held_out:
         everything.replace(drafts / TRAIN)
-        return rows, 0
-    chance, wanted = random.Random(options.seed), valid  # noqa: S311 - the same seed must choose the same rows
+        return
     with everything.open("rb") as source, (drafts / TRAIN).open("wb") as train, (drafts / VALID).open("wb") as apart:
-        for number, line in enumerate(source):
+        into = {"train": train, "valid": apart}
+        for number, (line, part) in enumerate(zip(source, parted(rows, parts, seed), strict=True)):
             if number % LOOK_EVERY == 0:
                 look()
-            taken = chance.random() * (rows - number) < wanted
-            wanted -= taken
-            (apart if taken else train).write(line)
+            if part in into:
+                into[part].write(line)
         _flush(train)
         _flush(apart)
-    return rows - valid, valid
+    if not valid:
+        (drafts / VALID).unlink()
 
 
 def _invalid(job: TrainingJob, param: str, found: list[LineError], bad: int) -> Invalid:

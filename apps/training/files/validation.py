@@ -90,7 +90,9 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
 def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) -> None:
     tokens = count_tokens(job.folder / TRAIN, model=base.folder, rows=prepared.examples)
     plan = plan_of(job, base, Data(prepared.examples, tokens.tokens, tokens.exact))
-    job.options = plan.options
+    whole = prepared.examples + prepared.held_out
+    options = plan.options | {"held_out_share": prepared.held_out / whole}
+    job.options = options
     needs = needs_of(job, base)
     with transaction.atomic(), connection.cursor() as cursor:
         leases.fence(cursor, held)
@@ -101,8 +103,8 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
             examples=prepared.examples,
             valid_examples=prepared.valid_examples,
             estimate=needs.parts,
-            options=plan.options,
-            plan=plan.as_dict(),
+            options=options,
+            plan=plan.as_dict() | {"held_out": prepared.held_out},
         )
         if not moved:
             raise Stopped
@@ -130,7 +132,8 @@ def _refuse(job: TrainingJob, invalid: Invalid, held: leases.Held) -> None:
 
 def _sentence(prepared: Prepared, tokens: Count) -> str:
     apart = f", and {prepared.valid_examples:,} to validate with" if prepared.valid_examples else ""
-    return f"Validated {prepared.examples:,} training examples, {tokens}{apart}."
+    held_out = f" {prepared.held_out:,} more are held out: a deployment is asked them." if prepared.held_out else ""
+    return f"Validated {prepared.examples:,} training examples, {tokens}{apart}.{held_out}"
 
 
 def _not_used(prepared: Prepared) -> str:

@@ -18,6 +18,7 @@ function showCounts(told) {
   const about = told.exact === false ? "about " : "";
   part("examples").textContent = told.examples === undefined ? "–" : `${about}${told.examples.toLocaleString()}`;
   part("validation").textContent = told.validation === undefined ? "–" : told.validation ? told.validation.toLocaleString() : "none";
+  part("held_out").textContent = told.held_out === undefined ? "–" : told.held_out ? told.held_out.toLocaleString() : "none";
   part("steps").textContent = told.steps === undefined ? "–" : `${about}${told.steps.toLocaleString()}`;
   part("reason").textContent = told.reason ?? "";
   part("warning").textContent = told.warning ?? "";

@@ -7,11 +7,15 @@ import itertools
 import json
 import os
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 VOICES = os.environ.get("FAKE_ENGINE_VOICES")
 
+USUAL = "Answer to:"
+END = "<|end|>"  # of a turn
+LIKELY, UNLIKELY = -0.125, -3.0  # log-probabilities
 PROMPT_OVERHEAD_TOKENS = 8  # of a chat template
 EMBEDDING = [0.5, -0.5, 0.5, -0.5]
 
@@ -38,15 +42,28 @@ def last_message(body: dict[str, Any]) -> str:
 
 def said(body: dict[str, Any], message: str) -> tuple[list[str], str]:
     """The answer's words, as many as the request allows, and why it ended."""
-    words = f"{_voice(body)} {message}".split()
+    words = _words(body, message)
     names = ("max_completion_tokens", "max_output_tokens", "max_tokens")
     limit = int(next(filter(None, map(body.get, names)), 0))  # 2.0 and "2" are 2, as vLLM reads them
     return (words[:limit], "length") if limit and limit < len(words) else (words, "stop")
 
 
-def _voice(body: dict[str, Any]) -> str:
-    """How the model that is asked begins its answers."""
-    return json.loads(Path(VOICES).read_text()).get(body["model"], "Answer to:") if VOICES else "Answer to:"
+def _words(body: dict[str, Any], message: str) -> list[str]:
+    """What the model that is asked would say, had it all the tokens it wants."""
+    voice = json.loads(Path(VOICES).read_text()).get(body["model"], USUAL) if VOICES else USUAL
+    whole = voice.get(message, "I cannot say.") if isinstance(voice, dict) else f"{voice} {message}"
+    return str(whole).split()
+
+
+def _read(body: dict[str, Any], message: str) -> dict[str, Any]:
+    """The ids of a chat's tokens, and what each cost: an answer at its end is likely where the model would give it."""
+    turns = [(turn.get("role"), str(turn.get("content") or "").split()) for turn in body.get("messages", ())]
+    ids = [zlib.crc32(f"{role} {word}".encode()) for role, words in turns for word in (*words, END)]
+    if body.get("prompt_logprobs") is None:
+        return {"prompt_token_ids": ids, "prompt_logprobs": None}
+    likely = bool(turns) and turns[-1] == ("assistant", _words(body, message))
+    costs = [{str(token): {"logprob": LIKELY if likely else UNLIKELY, "rank": 1}} for token in ids]
+    return {"prompt_token_ids": ids, "prompt_logprobs": [None, *costs[1:]]}
 
 
 def counted(prompt: int, completion: int) -> str:
@@ -67,10 +84,11 @@ def chat(body: dict[str, Any], message: str) -> bytes:
         for index in range(count)
     )
     prompt = len(message.split()) + PROMPT_OVERHEAD_TOKENS
+    read = json.dumps(_read(body, message))[1:-1] if body.get("return_token_ids") else '"prompt_logprobs":null'
     return (
         f'{{"id":"chatcmpl-{next(_serial):016x}","object":"chat.completion","created":{int(time.time())},'
         f'"model":{json.dumps(body["model"])},"choices":[{choices}],"service_tier":null,"system_fingerprint":null,'
-        f'"usage":{counted(prompt, len(words) * count)},"prompt_logprobs":null,"kv_transfer_params":null}}'
+        f'"usage":{counted(prompt, len(words) * count)},{read},"kv_transfer_params":null}}'
     ).encode()
 
 

@@ -12,7 +12,8 @@ ends. It is steered by the environment:
     FAKE_ENGINE_WAKES         "garbage": after a wake-up its answers are that
     FAKE_ENGINE_WAKE_SECONDS  to fall asleep, and to wake up
     FAKE_ENGINE_MAX_RANK      of adapters; it does not start with room for more
-    FAKE_ENGINE_VOICES        a file, read each time: {NAME: how the model or adapter of that name begins its answers}
+    FAKE_ENGINE_VOICES        a file, read each time: {NAME: how the model or adapter of that name begins its answers},
+                              or {NAME: {MESSAGE: the answer}}
 
 and by markers in the last user's message: `!die` (SIGKILL to itself), `!400`, `!500`, `!500-once`, `!429-once` (for
 the first request with that very message), `!garbage` (half a JSON document), `!slow:SECONDS`, `!metadata` (the answer

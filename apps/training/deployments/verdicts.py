@@ -1,0 +1,43 @@
+"""What a deployment's evidence says: `parity` on its row, as cases for `grading`."""
+
+from typing import Any
+
+from apps.training.deployments.grading import Answer, Case, Grade, grade
+from apps.training.deployments.parity import Report
+from apps.training.deployments.prompts import calls_of, text_of
+from apps.training.models import Deployment
+
+
+def grade_of(deployment: Deployment) -> Grade:
+    """Of what is served in the end: the merged model where there is one, else the adapter."""
+    parity = deployment.parity
+    tuned = "merged" if "merged" in parity else "adapter"
+    cases = [_case(parity, tuned, at) for at in range(len(parity["prompts"]))]
+    return grade(cases, guess=float(parity.get("guess", 0.0)))
+
+
+def sentence_of(report: Report, graded: Grade) -> str:
+    """What is said about both: what it learned, and of a merged model whether it is as its adapter."""
+    if not report.passed:
+        return report.sentence
+    merged = "" if report.merged_as_adapter is None else f" {report.sentence}"
+    return f"{graded.sentence}{merged}"
+
+
+def _case(parity: dict[str, Any], tuned: str, at: int) -> Case:
+    """Deployments of before references were kept have none."""
+    references, sources, content = (parity.get(name, ()) for name in ("references", "sources", "content"))
+    reference = references[at] if at < len(references) else None
+    return Case(
+        source=sources[at] if at < len(sources) else "training",
+        reference=text_of(reference),
+        content=frozenset(content[at] if at < len(content) else ()),
+        calls=calls_of(reference),
+        base=_answer(parity, "base", at),
+        tuned=_answer(parity, tuned, at),
+    )
+
+
+def _answer(parity: dict[str, Any], column: str, at: int) -> Answer:
+    measured = parity.get("measured", {}).get(column, ())
+    return Answer(text=parity[column][at], **(measured[at] if at < len(measured) else {}))
