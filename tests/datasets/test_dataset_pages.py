@@ -16,6 +16,7 @@ from apps.batches.models import File
 from apps.core.leases import Keeper
 from apps.datasets import duplicates, services
 from apps.datasets.imports.job import KIND
+from apps.datasets.imports.sources import SAMPLE_ROWS
 from apps.datasets.models import Answer, Dataset, DuplicateSearch, Example, Import, Star, Version
 from tests.datasets.cast import make_reviewer, make_run, make_version
 from tests.datasets.files import jsonl, upload, work_on
@@ -340,3 +341,17 @@ def test_an_upload_that_would_lose_something_is_accepted_first(curator: Any, pro
     assert job.errors_file
     assert f"/admin/batches/file/{job.errors_file.pk}/download/" in html
     assert "<script>alert" not in html
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_that_failed_for_a_late_loss_can_be_repeated(curator: Any, project: Project, keeper: Keeper) -> None:
+    dataset = services.create_dataset(project=project, name="colours")
+    row = {"messages": [{"role": "user", "content": "Is coal white?"}]}
+    file = upload(project, jsonl([row] * SAMPLE_ROWS + [{**row, "rejected": "Yes."}]), "rows.jsonl")
+    page = f"{LIST}{dataset.pk}/upload/{file.uid}/"
+    curator.post(page, {"shape": "chat"})
+    work_on(KIND, keeper)
+    html = html_of(curator, f"{LIST}{dataset.pk}/change/")
+    assert "Nothing was imported, since the import would lose" in html
+    assert f'href="{page}?accept_losses=on">Import without what is not used' in html
+    assert 'name="accept_losses" checked' in html_of(curator, f"{page}?accept_losses=on")
