@@ -66,6 +66,9 @@ class Ledger:
             f"Training with {news.backend} {news.version}{again}: {news.examples:,} examples, {news.tokens:,} tokens, "
             f"{news.steps:,} steps.{cut}",
         )
+        if news.up_weight:
+            found = {"up": news.ups, "down": news.downs, "up_weight": news.up_weight, "down_weight": news.down_weight}
+            note(self._job, _thumbs(news), data=found)
         return {
             "backend": news.backend,
             "backend_version": news.version,
@@ -100,3 +103,12 @@ class Ledger:
             message=f"Step {news.step}/{self._steps}: training loss={news.loss:.2f}",
             data=data,
         )
+
+
+def _thumbs(news: Started) -> str:
+    up, down = news.ups * news.up_weight, news.downs * news.down_weight
+    alike = ", so that both kinds count alike in all" if up and 0.99 < down / up < 1.01 else ""
+    return (
+        f"{news.ups:,} thumbs up, each with the weight {news.up_weight:g}, and {news.downs:,} thumbs down, each with "
+        f"the weight {news.down_weight:g}{alike}."
+    )

@@ -66,7 +66,7 @@ def estimate(
     shape = Shape.of(config)
     trained = parameters if technique == "full" else adapter_parameters(shape, options)
     trained_bytes = HALF if technique == "full" else SINGLE
-    reference = parameters * HALF if method == "dpo" and technique == "full" else 0  # what it must stay close to
+    reference = parameters * HALF if method != "sft" and technique == "full" else 0  # what it must stay close to
     return Estimate(
         weights=_weights(shape, parameters, technique) + reference,
         adapter=0 if technique == "full" else trained * SINGLE,
@@ -158,5 +158,5 @@ def _bytes_of_token(shape: Shape, technique: Technique, options: Options, *, on_
 def _loss(shape: Shape, method: Method, technique: Technique, options: Options, *, on_cpu: bool) -> int:
     tokens = options.batch_size * options.max_length * (2 if method == "dpo" else 1)
     logits = tokens * shape.vocabulary
-    whole = on_cpu and (method == "dpo" or technique == "qlora")  # plain PyTorch's, at once
+    whole = on_cpu and (method != "sft" or technique == "qlora")  # plain PyTorch's, at once
     return SINGLE * PIECE_COPIES * (logits if whole else min(logits, PIECE))

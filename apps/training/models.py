@@ -53,6 +53,7 @@ class TrainingJob(models.Model):
     class Method(models.TextChoices):
         SFT = "sft", "Supervised: answers to learn"
         DPO = "dpo", "Preferences: better and worse answers"
+        KTO = "kto", "Thumbs: good answers and bad ones"
 
     class Technique(models.TextChoices):
         LORA = "lora", "LoRA: a small adapter on the model"

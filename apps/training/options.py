@@ -39,7 +39,13 @@ Interval = Annotated[int, Meta(ge=0, le=100_000, description="Steps from one to 
 Patience = Annotated[
     int, Meta(ge=0, le=100, description="Evaluations without progress after which training stops; 0: never.")
 ]
-Beta = Annotated[float, Meta(gt=0, le=2, description="DPO's: how closely the model stays with what it was.")]
+Beta = Annotated[float, Meta(gt=0, le=2, description="DPO's and KTO's: how closely the model stays with what it was.")]
+Desirable = Annotated[
+    float, Meta(ge=0, le=1000, description="KTO's: how much a thumb up counts; 0: so that both kinds count alike.")
+]
+Undesirable = Annotated[
+    float, Meta(ge=0, le=1000, description="KTO's: how much a thumb down counts; 0: so that both kinds count alike.")
+]
 Packing = Annotated[bool, Meta(description="Put several short examples into one sequence.")]
 CompletionsOnly = Annotated[bool, Meta(description="Learn the assistant's turns only, not the prompts.")]
 Checkpointing = Annotated[bool, Meta(description="Compute some things twice to save memory.")]
@@ -71,6 +77,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     save_steps: Interval = 0
     early_stopping: Patience = 0
     beta: Beta = 0.1
+    desirable_weight: Desirable = 0.0
+    undesirable_weight: Undesirable = 0.0
 
 
 class OptionsRefused(ValueError):

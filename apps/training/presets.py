@@ -19,6 +19,8 @@ SIZES: tuple[tuple[float, dict[str, Any]], ...] = (
     (float("inf"), {"rank": 8, "alpha": 16.0, "learning_rate": 1e-4, "batch_size": 1}),
 )
 """Parameters up to which a row is meant, and what it sets: the rate of LoRA, and the examples that fit at once."""
+LEAST_BATCH_OF_THUMBS = 2
+"""Rows at once: KTO compares the answers of a batch with each other."""
 WHOLE = 0.1  # of LoRA's rate, where all weights learn
 PREFERENCES = 0.1  # of the rate for answers, where preferences are learned: these are overdone soon
 MANY_STEPS, LATER = 500, 0.5  # more steps than that are done at this share of the rate
@@ -71,6 +73,8 @@ def usual(parameters: float, method: Method = "sft", technique: Technique = "lor
     found = dict(next(chosen for most, chosen in SIZES if parameters <= most))
     share = (WHOLE if technique == "full" else 1.0) * (1.0 if method == "sft" else PREFERENCES)
     found["learning_rate"] = _round(found["learning_rate"] * share)
+    if method == "kto":
+        found["batch_size"] = max(found["batch_size"], LEAST_BATCH_OF_THUMBS)
     return found
 
 

@@ -27,7 +27,10 @@ from apps.training.options import OptionsRefused, parse
 
 TOPIC = "training"
 SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-EXPORT_FORMATS = {TrainingJob.Method.SFT.value: "chat", TrainingJob.Method.DPO.value: "dpo"}  # to train on, by method
+EXPORT_FORMATS = {
+    TrainingJob.Method.SFT.value: "chat", TrainingJob.Method.DPO.value: "dpo", TrainingJob.Method.KTO.value: "kto",
+}  # fmt: skip
+"""To train on, by method."""
 RETRYABLE = (TrainingJob.Status.FAILED, TrainingJob.Status.CANCELLED)
 
 Status = TrainingJob.Status
@@ -92,6 +95,11 @@ def create_job(  # noqa: PLR0913 - a choice each
     return job
 
 
+def method_of(export_format: str) -> str:
+    """The method that learns from an export's format; supervised for those that none is made for."""
+    return next((method for method, made in EXPORT_FORMATS.items() if made == export_format), TrainingJob.Method.SFT)
+
+
 def check_base(base: Model, project: Project) -> None:
     """Raises `DomainError` for what cannot be trained."""
     if not base.ready or base.project not in (None, project):
@@ -112,6 +120,9 @@ def whole_options(
         parse(raw)
     except OptionsRefused as error:
         raise DomainError(str(error), param=next(iter(error.problems), "options") or "options") from error
+    if method == TrainingJob.Method.KTO and raw["batch_size"] < presets.LEAST_BATCH_OF_THUMBS:
+        message = "KTO compares the answers of a batch with each other: set batch_size to 2 or more."
+        raise DomainError(message, param="batch_size")
     return raw
 
 

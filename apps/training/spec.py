@@ -47,6 +47,12 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_fiel
     steps: int
     """In all."""
     save_steps: int
+    ups: int = 0
+    """Examples with a thumb up."""
+    downs: int = 0
+    up_weight: float = 0.0
+    """How much each of them counts; 0: the method knows no thumbs."""
+    down_weight: float = 0.0
     resumed_from: int
     """The step of the checkpoint that it goes on from; 0: it begins."""
 

@@ -27,6 +27,13 @@ def preference(number: int) -> dict[str, Any]:
     return {"input": {"messages": [question]}, "preferred_output": [answer], "non_preferred_output": [worse]}
 
 
+def thumb(number: int, *, up: bool) -> dict[str, Any]:
+    """A good row for thumbs, as TRL has them."""
+    question, answer = example(number)["messages"]
+    worse = {"role": "assistant", "content": "I do not know."}
+    return {"prompt": [question], "completion": [answer if up else worse], "label": up}
+
+
 def jsonl(rows: Iterable[Any]) -> bytes:
     """A file's bytes; a row of bytes stands there as it is."""
     return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)

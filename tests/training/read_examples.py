@@ -41,6 +41,7 @@ def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:
     return {
         name: tokenizer.decode([token for token in ids if token >= 0], clean_up_tokenization_spaces=False)
         for name, ids in columns.items()
+        if isinstance(ids, list)
     }
 
 

@@ -94,6 +94,35 @@ def test_a_batch_is_as_large_as_asked(
     assert made["hyperparameters"]["batch_size"] == options[0] * options[1]
 
 
+def test_kto(api: APIClient, form: dict[str, Any]) -> None:
+    """A method of ours; what is "auto" follows from the thumbs, once they are counted."""
+    asked = {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": "auto", "batch_size": 5}
+    made = post(api, {**form, "method": {"type": "kto", "kto": {"hyperparameters": asked}}}).json()
+    assert made["method"] == {
+        "type": "kto",
+        **dict.fromkeys(("supervised", "dpo", "reinforcement")),
+        "kto": {"hyperparameters": {**made["hyperparameters"], **asked}},
+    }
+    assert made["hyperparameters"].keys() == {"n_epochs", "batch_size", "learning_rate_multiplier"}
+    job = TrainingJob.objects.get()
+    assert (job.method, job.options["beta"], job.options["desirable_weight"]) == ("kto", 0.3, 1.5)
+    assert "undesirable_weight" not in job.options
+    assert (job.options["batch_size"], job.options["accumulation"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"batch_size": 1}},
+        {"method": {"type": "kto", "kto": {"hyperparameters": {"batch_size": 1}}}},
+    ],
+)
+def test_kto_needs_two_rows_at_once(api: APIClient, form: dict[str, Any], change: dict[str, Any]) -> None:
+    answer = post(api, {**form, "method": {"type": "kto"}, **change})
+    assert refused(answer)[0] in ("options.batch_size", "batch_size")
+    assert "set batch_size to 2 or more" in answer.json()["error"]["message"]
+
+
 def test_dpo(api: APIClient, form: dict[str, Any]) -> None:
     method = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3, "n_epochs": "auto"}}}
     made = post(api, {**form, "method": method}).json()

@@ -16,6 +16,13 @@ def planned(data: Data = FORTY, parameters: float = SMALL, **more: Any) -> Plan:
     return plan(parameters, data, **{"chosen": {}, **more})
 
 
+def test_thumbs_need_two_rows_at_once() -> None:
+    """The largest models take one at once, which KTO cannot learn from."""
+    assert (usual(70e9)["batch_size"], usual(70e9, "kto")["batch_size"]) == (1, 2)
+    for rows in (12, 40_000):
+        assert plan(70e9, Data(rows, rows * 50), chosen={}, method="kto").options["batch_size"] >= 2
+
+
 def test_it_works() -> None:
     found = planned()
     options = parse(found.options)

@@ -21,7 +21,7 @@ from apps.training.files import preparing, validation
 from apps.training.files.validation import CREW, purge_prepared, validate_next
 from apps.training.models import TrainingJob
 from apps.training.services import cancel_job, duplicate_job, pause_job, resume_job
-from tests.training.cast import example, make_file, make_job, preference
+from tests.training.cast import example, make_file, make_job, preference, thumb
 from tests.training.tiny import DEMO_MODEL
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -212,6 +212,42 @@ def test_a_share_is_one_row_at_least(
     work(keeper)
     job.refresh_from_db()
     assert (job.examples, job.valid_examples) == (12 - apart, apart)
+
+
+def test_thumbs(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:
+    rows = [thumb(number, up=number % 3 > 0) for number in range(12)]
+    job = make_job(project, base, make_file(project, rows), method="kto")
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.examples) == ("queued", 12)
+    first = thumb(0, up=False)
+    assert rows_of(job, "train.jsonl")[0] == {
+        "input": {"messages": first["prompt"]}, "completion": first["completion"], "label": False,
+    }  # fmt: skip
+    assert not {validation.ONLY_UP, validation.ONLY_DOWN} & set(told(job))
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_thumbs_of_one_kind_are_taken_with_a_warning(
+    project: Project, base: Model, keeper: leases.Keeper, uncounted: None, up: bool
+) -> None:
+    rows = [thumb(number, up=up) for number in range(12)]
+    job = make_job(project, base, make_file(project, rows), method="kto")
+    work(keeper)
+    job.refresh_from_db()
+    assert job.status == "queued"
+    assert (validation.ONLY_UP if up else validation.ONLY_DOWN) in told(job)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_thumbs_are_learned_by_no_other_method(
+    project: Project, base: Model, keeper: leases.Keeper, method: str
+) -> None:
+    job = make_job(project, base, make_file(project, [thumb(n, up=n > 3) for n in range(12)]), method=method)
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, (job.errors or [])[0]["code"]) == ("failed", "wrong_method")
+    assert "create the job with the method 'kto'" in job.message
 
 
 def test_keys_that_are_not_used_are_told(project: Project, base: Model, keeper: leases.Keeper, uncounted: None) -> None:

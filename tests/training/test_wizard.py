@@ -210,7 +210,7 @@ def run(project: Project) -> Run:
 
 
 @with_a_worker
-@pytest.mark.parametrize(("method", "rows", "format"), [("sft", 3, "chat"), ("dpo", 2, "dpo")])
+@pytest.mark.parametrize(("method", "rows", "format"), [("sft", 3, "chat"), ("dpo", 2, "dpo"), ("kto", 5, "kto")])
 def test_it_begins_with_stars(
     curator: Client,
     run: Run,
@@ -232,9 +232,9 @@ def test_it_begins_with_stars(
     assert f'value="{method}" checked' in html_of(curator.get(wizard))
     told = curator.post(ESTIMATE, form(export.file, base, method=method)).json()
     assert (told["examples"], told["problems"]) == (rows, {})
-    wrong = {"sft": "dpo", "dpo": "sft"}[method]
+    wrong = {"sft": "dpo", "dpo": "kto", "kto": "sft"}[method]
     assert (
-        "choose the other method"
+        "choose another method"
         in curator.post(ESTIMATE, form(export.file, base, method=wrong)).json()["problems"]["method"]
     )
 

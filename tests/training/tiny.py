@@ -41,6 +41,15 @@ def pair(question: str, better: str, worse: str) -> dict[str, Any]:
     }
 
 
+def thumb(question: str, answer: str, label: bool) -> dict[str, Any]:
+    """A row of a prepared file for thumbs up and down."""
+    return {
+        "input": {"messages": [{"role": "user", "content": question}]},
+        "completion": [{"role": "assistant", "content": answer}],
+        "label": label,
+    }
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """A prepared file: a JSON object per line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

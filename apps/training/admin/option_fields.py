@@ -11,7 +11,7 @@ import msgspec
 from apps.training.options import Options
 
 FIRST = ("epochs", "learning_rate", "max_length", "validation_share")  # those that nobody has to unfold
-DPO_ONLY = ("beta",)
+METHODS = {"beta": "dpo kto", "desirable_weight": "kto", "undesirable_weight": "kto"}  # of options that others have not
 ADAPTER_ONLY = ("rank", "alpha", "dropout", "targets")
 PREFIX = "o_"  # of their names in the form, which has others
 MANY = 40  # characters of a number that somebody typed
@@ -52,7 +52,7 @@ class Field:
 
     @property
     def only(self) -> str:
-        return "dpo" if self.name in DPO_ONLY else "adapter" if self.name in ADAPTER_ONLY else ""
+        return METHODS.get(self.name) or ("adapter" if self.name in ADAPTER_ONLY else "")
 
     @property
     def is_set(self) -> bool:

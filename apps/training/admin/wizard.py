@@ -29,6 +29,8 @@ from apps.training.presets import Data, Plan
 OFFERED = 200  # files and models in a list
 TEXTS = ("file", "validation_file", "model", "method", "technique", "suffix")
 
+KINDS = {"sft": "answers", "dpo": "preference pairs", "kto": "thumbs up and down"}
+"""What a method learns from."""
 Method, Technique = TrainingJob.Method, TrainingJob.Technique
 
 
@@ -77,8 +79,8 @@ class Chosen:
             found["model"] = "This model is not there any more: choose another."
         if self.export and self.export.format != services.EXPORT_FORMATS.get(self.method):
             title = FORMATS[self.export.format].title
-            other = "answers" if self.method == Method.SFT else "preference pairs"
-            found["method"] = f"The export is in the format {title}: choose the other method, or an export of {other}."
+            other = KINDS.get(self.method, "answers")
+            found["method"] = f"The export is in the format {title}: choose another method, or an export of {other}."
         return found | _problems_of_options(self.usual() | self.options())
 
     def are_options_sound(self) -> bool:
@@ -151,7 +153,7 @@ def read(request: HttpRequest, query: QueryDict) -> Chosen:
         validation=_one(mine.filter(project=file.project), uid=texts["validation_file"]) if file else None,
         base=base,
         parameters=parameters,
-        method=texts["method"] or (Method.DPO if export and export.format == "dpo" else Method.SFT),
+        method=texts["method"] or (services.method_of(export.format) if export else Method.SFT),
         technique=texts["technique"] or Technique.LORA,
         suffix=texts["suffix"],
         typed=typed,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apps.training.admin.job import JobAdmin
 
 Page = tuple[str, Callable[..., Any], str]
-ANSWERS = {"sft": "starred", "dpo": "starred_pairs"}  # what becomes of stars, by method
+ANSWERS = {"sft": "starred", "dpo": "starred_pairs", "kto": "starred_pairs"}  # what becomes of stars, by method
 NAMES = {"training_file": "file"}  # of the form's fields, where the service's are others
 NOBODY = "There is no project in which you may train models."
 

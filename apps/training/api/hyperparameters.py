@@ -11,11 +11,14 @@ from apps.core.errors import DomainError
 from apps.models.models import Model
 from apps.training.models import TrainingJob
 from apps.training.options import parse
-from apps.training.presets import usual
+from apps.training.presets import LEAST_BATCH_OF_THUMBS, usual
 
 AUTO = "auto"
-METHODS = {"supervised": TrainingJob.Method.SFT, "dpo": TrainingJob.Method.DPO}
-"""OpenAI's words, and ours."""
+METHODS = {"supervised": TrainingJob.Method.SFT, "dpo": TrainingJob.Method.DPO, "kto": TrainingJob.Method.KTO}
+"""OpenAI's words, and ours; OpenAI has no KTO."""
+WEIGHTS = ("desirable_weight", "undesirable_weight")
+PREFERENCES = ("beta", *WEIGHTS)
+"""Hyperparameters of methods that prefer answers, which have our names."""
 NAMES = {ours: theirs for theirs, ours in METHODS.items()}
 
 
@@ -65,6 +68,11 @@ class DpoHyperparametersSerializer(HyperparametersSerializer):
     beta = AutoField(float, above=0, most=2)
 
 
+class KtoHyperparametersSerializer(DpoHyperparametersSerializer):
+    desirable_weight = AutoField(float, above=0, most=1000)
+    undesirable_weight = AutoField(float, above=0, most=1000)
+
+
 def options_of(
     base: Model, asked: Mapping[str, Any], chosen: Mapping[str, Any], seed: int | None, *, method: str, technique: str
 ) -> dict[str, Any]:
@@ -78,17 +86,17 @@ def options_of(
     if "n_epochs" in numbers:
         made["epochs"] = float(numbers["n_epochs"])
     if "batch_size" in numbers:
-        made |= _batches(numbers["batch_size"], fits["batch_size"])
+        least = LEAST_BATCH_OF_THUMBS if method == TrainingJob.Method.KTO else 1
+        made |= _batches(numbers["batch_size"], fits["batch_size"], least)
     if "learning_rate_multiplier" in numbers:
         _check_rate(fits["learning_rate"], numbers["learning_rate_multiplier"])
-    if "beta" in numbers:
-        made["beta"] = numbers["beta"]
+    made |= {name: numbers[name] for name in PREFERENCES if name in numbers}
     return made | ({} if seed is None else {"seed": seed}) | dict(chosen)
 
 
-def _batches(wanted: int, at_once: int) -> dict[str, int]:
+def _batches(wanted: int, at_once: int, least: int) -> dict[str, int]:
     """Examples of one step: as many at once as is usual for the model or fewer, so that the product is as wanted."""
-    size = max(size for size in range(1, at_once + 1) if wanted % size == 0)
+    size = max((size for size in range(least, at_once + 1) if wanted % size == 0), default=wanted)
     return {"batch_size": size, "accumulation": wanted // size}
 
 
@@ -110,4 +118,7 @@ def hyperparameters_of(job: TrainingJob) -> dict[str, Any]:
         "batch_size": options.batch_size * options.accumulation if {"batch_size", "accumulation"} & known else AUTO,
         "learning_rate_multiplier": job.hyperparameters.get("learning_rate_multiplier", AUTO),
     }
-    return found | ({"beta": options.beta} if job.method == TrainingJob.Method.DPO else {})
+    if job.method == TrainingJob.Method.SFT:
+        return found
+    weights = {name: getattr(options, name) or AUTO for name in WEIGHTS} if job.method == TrainingJob.Method.KTO else {}
+    return found | {"beta": options.beta} | weights

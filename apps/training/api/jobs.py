@@ -125,7 +125,7 @@ def _method(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     method = values.get("method") or {"type": "supervised"}
     kind, outdated = method["type"], values.get("hyperparameters") or {}
     if kind == "reinforcement":
-        message = "Reinforcement fine-tuning is not offered: use 'supervised', or 'dpo' for preferences."
+        message = "Reinforcement fine-tuning is not offered: use 'supervised', or 'dpo' or 'kto' for preferences."
         raise ApiError(400, message, "unsupported", "method.type")
     for other in (*METHODS, "reinforcement"):
         if other != kind and method.get(other):

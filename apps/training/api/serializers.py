@@ -11,8 +11,10 @@ from apps.core.api.schema import ConstantField, UnixField
 from apps.training.api.hyperparameters import (
     METHODS,
     NAMES,
+    PREFERENCES,
     DpoHyperparametersSerializer,
     HyperparametersSerializer,
+    KtoHyperparametersSerializer,
     hyperparameters_of,
 )
 from apps.training.models import Checkpoint, JobEvent, TrainingJob
@@ -22,6 +24,8 @@ from apps.training.progress import eta
 SHOWN = {TrainingJob.Status.PAUSED: TrainingJob.Status.QUEUED}
 """OpenAI knows no paused job: it is shown as one that waits, with `paused` beside."""
 STATUSES = [status for status in TrainingJob.Status.values if status not in SHOWN]
+OPENAIS = ("supervised", "dpo", "reinforcement")
+"""Methods that OpenAI's API has, which are named whatever the type is."""
 MAX_SEED = 2_147_483_647
 
 
@@ -33,10 +37,15 @@ class DpoSerializer(serializers.Serializer[Any]):
     hyperparameters = DpoHyperparametersSerializer(required=False)
 
 
+class KtoSerializer(serializers.Serializer[Any]):
+    hyperparameters = KtoHyperparametersSerializer(required=False)
+
+
 class MethodSerializer(serializers.Serializer[Any]):
     type = serializers.ChoiceField([*METHODS, "reinforcement"])
     supervised = SupervisedSerializer(required=False, allow_null=True)
     dpo = DpoSerializer(required=False, allow_null=True)
+    kto = KtoSerializer(required=False, allow_null=True, help_text="Thumbs up and down. Not in OpenAI's API.")
     reinforcement = serializers.DictField(required=False, allow_null=True, help_text="Not offered.")
 
 
@@ -90,6 +99,7 @@ class JobMethodSerializer(serializers.Serializer[Any]):
     type = serializers.ChoiceField(list(METHODS))
     supervised = SupervisedSerializer(allow_null=True)
     dpo = DpoSerializer(allow_null=True)
+    kto = KtoSerializer(required=False, help_text="There where it is the type. Not in OpenAI's API.")
     reinforcement = ConstantField(None)
 
 
@@ -156,7 +166,7 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
     @extend_schema_field(HyperparametersSerializer)
     def get_hyperparameters(self, job: TrainingJob) -> dict[str, Any]:
         found = hyperparameters_of(job)
-        return {name: value for name, value in found.items() if name != "beta"}
+        return {name: value for name, value in found.items() if name not in PREFERENCES}
 
     def get_seed(self, job: TrainingJob) -> int:
         return parse(job.options).seed
@@ -177,7 +187,7 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
 
     @extend_schema_field(JobMethodSerializer)
     def get_method(self, job: TrainingJob) -> dict[str, Any]:
-        none = dict.fromkeys((*METHODS, "reinforcement"))
+        none = dict.fromkeys(OPENAIS)
         kind = NAMES[TrainingJob.Method(job.method)]
         return {"type": kind, **none, kind: {"hyperparameters": hyperparameters_of(job)}}
 

@@ -18,7 +18,8 @@ IGNORED = -100  # the label of a token that is not learned
 MAX_TOLD = 20  # examples that are left out, in the log
 
 Row = dict[str, Any]
-Columns = dict[str, list[int]]
+Columns = dict[str, Any]
+"""Lists of token ids; of thumbs, also the "label"."""
 Span = tuple[int, int]
 Render = Callable[..., str]
 Tokenizer = Any
@@ -36,6 +37,9 @@ class Counts:
     examples: int = 0
     tokens: int = 0
     learned: int = 0
+    ups: int = 0
+    """Examples with a thumb up."""
+    downs: int = 0
     cut: int = 0
     left_out: list[tuple[int, str]] = field(default_factory=list)
     """Line numbers, each with why."""
@@ -44,11 +48,12 @@ class Counts:
 def read(path: Path, tokenizer: Tokenizer, method: Method, options: Options, counts: Counts) -> Iterator[Columns]:
     """Examples one by one. Raises `Refused` at the end, when there was none.
 
-    The columns are TRL's: `input_ids` and `labels`, or `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    The columns are TRL's: `input_ids` and `labels`, `prompt_ids`, `chosen_ids` and `rejected_ids`, or `prompt_ids`,
+    `completion_ids` and `label`.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise unsupported("The model has no tokenizer.json: choose a base model that has one.")
-    encode: Callable[[Tokenizer, Row, Options], tuple[Columns, bool]] = _pair if method == "dpo" else _supervised
+    encode = ENCODERS[method]
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             try:
@@ -77,6 +82,11 @@ def _count(columns: Columns, counts: Counts) -> None:
     if "labels" in columns:
         counts.tokens += len(columns["input_ids"])
         counts.learned += sum(label != IGNORED for label in columns["labels"])
+        return
+    if "label" in columns:
+        counts.tokens += len(columns["prompt_ids"]) + len(columns["completion_ids"])
+        counts.learned += len(columns["completion_ids"])
+        counts.ups, counts.downs = counts.ups + columns["label"], counts.downs + (not columns["label"])
         return
     answers = len(columns["chosen_ids"]) + len(columns["rejected_ids"])
     counts.tokens += 2 * len(columns["prompt_ids"]) + answers
@@ -147,11 +157,8 @@ def _turn(tokenizer: Tokenizer, render: Render, messages: list[Row], at: int, wh
 
 def _pair(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bool]:
     """A prompt, and what follows it in the better and in the worse conversation."""
-    render = _renderer(tokenizer, row["input"])
-    messages = row["input"]["messages"]
-    texts = [render(messages, True)]
-    texts += [render(messages + row[side]) for side in ("preferred_completion", "non_preferred_completion")]
-    prompt, chosen, rejected = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    sides = ("preferred_completion", "non_preferred_completion") if "input" in row else ("chosen", "rejected")
+    prompt, chosen, rejected = _rendered(tokenizer, row, sides)
     shared = min(_shared(prompt, answer) for answer in (chosen, rejected))
     columns = {
         "prompt_ids": prompt[:shared],
@@ -163,6 +170,34 @@ def _pair(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bo
     if columns["chosen_ids"] == columns["rejected_ids"]:
         raise Unlearnable("its two answers are the same, as far as max_length reaches.")
     return columns, max(len(chosen), len(rejected)) > options.max_length
+
+
+def _thumb(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bool]:
+    """A prompt, what follows it, and whether that is a good answer."""
+    prompt, whole = _rendered(tokenizer, row, ("completion",))
+    shared = _shared(prompt, whole)
+    columns = {
+        "prompt_ids": prompt[:shared], "completion_ids": whole[shared : options.max_length], "label": row["label"],
+    }  # fmt: skip
+    if not columns["completion_ids"]:
+        raise Unlearnable(f"its prompt alone has {shared:,} tokens: raise max_length.")
+    return columns, len(whole) > options.max_length
+
+
+def _rendered(tokenizer: Tokenizer, row: Row, sides: Sequence[str]) -> list[list[int]]:
+    """The prompt's tokens, and those of the prompt with each of the `sides`."""
+    if "input" not in row:
+        end = tokenizer.eos_token or ""
+        texts = [row["prompt"], *(row["prompt"] + row[side].removesuffix(end) + end for side in sides)]
+        return [list(tokenizer(text)["input_ids"]) for text in texts]
+    render, messages = _renderer(tokenizer, row["input"]), row["input"]["messages"]
+    texts = [render(messages, True), *(render(messages + row[side]) for side in sides)]
+    return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+
+ENCODERS: dict[Method, Callable[[Tokenizer, Row, Options], tuple[Columns, bool]]] = {
+    "sft": _supervised, "dpo": _pair, "kto": _thumb,
+}  # fmt: skip
 
 
 def _shared(left: Sequence[object], right: Sequence[object]) -> int:

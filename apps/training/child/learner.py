@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from apps.training.child import thumbs
 from apps.training.spec import Backend, TrainingSpec
 
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what a CPU says that computes in bfloat16; others emulate it, slowly
@@ -37,8 +38,10 @@ class TrainingBackend(Protocol):
         """The model on its device, ready to learn. Raises `Refused`."""
 
 
-def arguments(spec: TrainingSpec) -> dict[str, Any]:
-    """What the trainer is configured with. When to evaluate and save is left to `apps.training.child.reporter`."""
+def arguments(spec: TrainingSpec, ups: int = 0, downs: int = 0) -> dict[str, Any]:
+    """`ups` and `downs`: thumbs of the training examples.
+
+    What the trainer is configured with. When to evaluate and save is left to `apps.training.child.reporter`."""
     options = spec.options
     return {
         "output_dir": spec.folder,
@@ -66,8 +69,17 @@ def arguments(spec: TrainingSpec) -> dict[str, Any]:
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": spec.device != "cpu",
-        **({"beta": options.beta} if spec.method == "dpo" else _packing(spec)),
+        **_of_method(spec, ups, downs),
     }
+
+
+def _of_method(spec: TrainingSpec, ups: int, downs: int) -> dict[str, Any]:
+    if spec.method == "sft":
+        return _packing(spec)
+    if spec.method == "dpo":
+        return {"beta": spec.options.beta}
+    up, down = thumbs.weights(ups, downs, spec.options)
+    return {"beta": spec.options.beta, "desirable_weight": up, "undesirable_weight": down}
 
 
 def _packing(spec: TrainingSpec) -> dict[str, Any]:

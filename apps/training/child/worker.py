@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from apps.training import checkpoints
-from apps.training.child import examples
+from apps.training.child import examples, thumbs
 from apps.training.child.backends import choose
 from apps.training.child.course import Course
 from apps.training.child.examples import Counts
@@ -95,15 +95,18 @@ def _learn(spec: TrainingSpec, say: Say, backend: TrainingBackend, last: Path | 
     train_rows = prepare(spec, learner, Path(spec.train_file), counts, pack=packs(spec))
     valid_rows = prepare(spec, learner, Path(spec.valid_file), valid) if spec.valid_file else None
 
+    up, down = thumbs.weights(counts.ups, counts.downs, spec.options) if spec.method == "kto" else (0.0, 0.0)
+
     def describe(steps: int, save_steps: int, resumed_from: int) -> Started:
         return Started(
             backend=backend.name, version=backend.version(), examples=counts.examples, valid_examples=valid.examples,
             tokens=counts.tokens, trained_tokens=counts.learned, cut=counts.cut, steps=steps, save_steps=save_steps,
-            resumed_from=resumed_from,
+            resumed_from=resumed_from, ups=counts.ups, downs=counts.downs, up_weight=up, down_weight=down,
         )  # fmt: skip
 
     reporter = Reporter(spec, say, describe, validates=valid_rows is not None)
-    trainer = make_trainer(spec, learner, train_rows, valid_rows, reporter)
+    config = learner.config(**arguments(spec, counts.ups, counts.downs))
+    trainer = make_trainer(learner, config, train_rows, valid_rows, reporter)
     signal.signal(signal.SIGTERM, lambda *_: setattr(reporter, "stopping", True))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -131,6 +134,8 @@ def prepare(spec: TrainingSpec, learner: Learner, path: Path, counts: Counts, *,
     for sentence in examples.told(counts):
         print(f"{path.name}: {sentence}", flush=True)
     rows = Dataset.from_file(str(target))
+    if spec.method == "kto":
+        return _in_batches(rows, spec, target.with_suffix(".mixed.arrow"))
     if pack:
         from trl import pack_dataset  # noqa: PLC0415
 
@@ -138,7 +143,20 @@ def prepare(spec: TrainingSpec, learner: Learner, path: Path, counts: Counts, *,
     return rows
 
 
-def make_trainer(spec: TrainingSpec, learner: Learner, train_rows: Any, valid_rows: Any, reporter: Any) -> Any:
+def _in_batches(rows: Any, spec: TrainingSpec, target: Path) -> Any:
+    """For KTO: mixed, and with the columns that its trainer would else make of the text."""
+    from datasets import Dataset  # noqa: PLC0415
+    from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
+
+    writer = ArrowWriter(path=str(target))
+    order = thumbs.mixed(len(rows), spec.options.seed)
+    for row, foreign in thumbs.with_foreign_answers(order, spec.options.batch_size):
+        writer.write({**rows[row], "KL_completion_ids": rows[foreign]["completion_ids"]})
+    writer.finalize()
+    return Dataset.from_file(str(target))
+
+
+def make_trainer(learner: Learner, config: Any, train_rows: Any, valid_rows: Any, reporter: Any) -> Any:
     """TRL's for the method; it takes our token ids as they are, and writes nothing but weights and state."""
     from transformers import PrinterCallback  # noqa: PLC0415
 
@@ -151,7 +169,7 @@ def make_trainer(spec: TrainingSpec, learner: Learner, train_rows: Any, valid_ro
 
     trainer = Trainer(
         model=learner.model,
-        args=learner.config(**arguments(spec)),
+        args=config,
         processing_class=learner.tokenizer,
         train_dataset=train_rows,
         eval_dataset=valid_rows,

@@ -33,6 +33,11 @@ PLAIN_TEXT = (
     "The prompts are plain text: they are learned as they stand, without the model's chat template, and are best asked "
     "of /v1/completions. For a model that chats, write prompts and answers as messages."
 )
+ONLY_UP = (
+    "All labels are thumbs up: the model hears of no bad answer. Add some, or learn the answers with the method "
+    "'supervised'."
+)
+ONLY_DOWN = "All labels are thumbs down: the model hears what not to say, and may say anything else. Add good ones."
 
 Status = TrainingJob.Status
 
@@ -113,6 +118,8 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
             note(job, _not_used(prepared), level=JobEvent.Level.WARN, data={"unused": prepared.unused})
         if prepared.plain_text and CHAT in base.endpoints:
             note(job, PLAIN_TEXT, level=JobEvent.Level.WARN)
+        if job.method == TrainingJob.Method.KTO and not (prepared.ups and prepared.downs):
+            note(job, ONLY_DOWN if prepared.downs else ONLY_UP, level=JobEvent.Level.WARN)
         note(job, plan.reason, data={"steps": plan.steps})
         if plan.warning:
             note(job, plan.warning, level=JobEvent.Level.WARN)

@@ -69,7 +69,8 @@ function showProblems(problems) {
 function offer() {
   const method = form.querySelector("[name=method]:checked")?.value, technique = form.querySelector("[name=technique]:checked")?.value;
   for (const field of form.querySelectorAll("[data-only]")) {
-    field.hidden = (field.dataset.only === "dpo" && method !== "dpo") || (field.dataset.only === "adapter" && technique === "full");
+    const only = field.dataset.only.split(" ");
+    field.hidden = only[0] === "adapter" ? technique === "full" : !only.includes(method);
   }
 }
 

@@ -19,4 +19,5 @@ def choose(spec: TrainingSpec) -> TrainingBackend:
         why_not = backend.why_not(spec)
         if not why_not:
             return backend
+        print(f"{backend.name} is not taken: {why_not}", flush=True)
     raise unsupported(why_not)

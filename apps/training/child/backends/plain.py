@@ -45,6 +45,8 @@ class Plain:
         extra = {} if spec.technique == "full" else {"peft_config": _lora(model, spec)}
         if spec.method == "dpo":
             return Learner(model, tokenizer, trl.DPOTrainer, trl.DPOConfig, extra)
+        if spec.method == "kto":
+            return Learner(model, tokenizer, trl.KTOTrainer, trl.KTOConfig, extra)
         return Learner(model, tokenizer, trl.SFTTrainer, trl.SFTConfig, extra)
 
 

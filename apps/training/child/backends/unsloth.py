@@ -15,6 +15,8 @@ class Unsloth:
     def why_not(self, spec: TrainingSpec) -> str:
         if importlib.util.find_spec("unsloth") is None:
             return "The trainer's interpreter has no Unsloth: run `make trainer`."
+        if spec.method == "kto":
+            return "Unsloth does not learn from thumbs up and down (KTO)."
         if spec.device != "cpu":
             return ""
         if spec.technique == "qlora":
