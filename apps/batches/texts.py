@@ -1,8 +1,9 @@
 """What people read of a request and of an answer, whatever the endpoint. Nothing here trusts what a model wrote."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
+
+from apps.batches.answers import Said, answers_in, as_text, incomplete
 
 
 def parsed(body: str) -> Any:
@@ -25,31 +26,30 @@ def prompt_text(body: Any) -> str:
 
 
 def answer_text(body: Any) -> str:
-    """What an engine answered: a message, a completion, a response, an embedding's size, or an error."""
+    """What an engine answered: its text, its calls of tools, or why there is neither; or an error."""
     if not isinstance(body, dict):
         return ""
     error = body.get("error")
     if isinstance(error, dict):
         return str(error.get("message", ""))
-    parts = [text for item in _items(body) if (text := _item_text(item))]
-    return "\n\n".join(parts) or str(body.get("message", ""))
+    said = answers_in(body)
+    usage = body.get("usage")
+    tokens = usage.get("completion_tokens", usage.get("output_tokens")) if isinstance(usage, dict) else 0
+    known = tokens if isinstance(tokens, int) and len(said) == 1 else 0
+    return "\n\n".join(_shown(each, known) for each in said) or str(body.get("message", ""))
 
 
-def _items(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The answers within: `choices` of completions, `output` of responses, `data` of embeddings."""
-    for name in ("choices", "output", "data"):
-        items = body.get(name)
-        if isinstance(items, list):
-            yield from (item for item in items if isinstance(item, dict))
+def reasoning_text(body: Any) -> str:
+    """What it thought before it answered, whichever name the engine has for that."""
+    said = answers_in(body) if isinstance(body, dict) else []
+    return "\n\n".join(each.reasoning for each in said if each.reasoning)
 
 
-def _item_text(item: dict[str, Any]) -> str:
-    if isinstance(vector := item.get("embedding"), list):
-        return f"[{len(vector)} numbers]"
-    message = item.get("message")
-    if isinstance(message, dict):
-        return _text(message.get("content")) or _text(message.get("reasoning_content"))
-    return _text(item.get("content")) or _text(item.get("text"))
+def _shown(said: Said, tokens: int) -> str:
+    if text := as_text(said.text, said.tool_calls):
+        return text
+    why = incomplete(said, tokens)
+    return why.sentence if why else ""
 
 
 def _text(content: Any) -> str:

@@ -8,16 +8,30 @@ from typing import Any
 
 from django.db import connection
 
+from apps.batches.answers import CUT_OFF, FILTERED
+
+# Of an answer `a`: the code of `apps.batches.answers.incomplete`, empty for a whole answer and for one that failed.
+INCOMPLETE = rf"""
+CASE WHEN a.error <> '' THEN '' WHEN a.refusal <> '' THEN 'refused'
+    WHEN lower(a.finish_reason) = '{FILTERED}' THEN '{FILTERED}'
+    WHEN a.tool_calls = '' AND a.text !~ '\S' THEN 'blank'
+    WHEN lower(a.finish_reason) IN ({", ".join(f"'{reason}'" for reason in CUT_OFF)}) THEN 'cut_off' ELSE '' END
+"""
+CALLS = """regexp_replace(a.tool_calls, '"id":"[^"]*"', '', 'g')"""
+"""Without their ids, which are random."""
+
 # Items are found by their example, hence each + 0: of a run that was just started the planner knows nothing, and would
 # read all of its items for each example.
-_ANSWERS = """
-UPDATE datasets_item i SET answered = f.answered, failed = f.failed, differs = f.texts > 1,
+_ANSWERS = f"""
+UPDATE datasets_item i SET answered = f.answered, failed = f.failed, incomplete = f.incomplete, differs = f.texts > 1,
     shortest = f.shortest, longest = f.longest, edited = f.edited
 FROM (
     SELECT a.example_id,
         count(DISTINCT a.column_id) FILTER (WHERE a.error = '') AS answered,
         count(DISTINCT a.column_id) FILTER (WHERE a.error <> '') AS failed,
-        count(DISTINCT md5(a.text)) FILTER (WHERE a.error = '' AND a.sample = 0 AND a.edit_of_id IS NULL) AS texts,
+        count(DISTINCT a.column_id) FILTER (WHERE a.edit_of_id IS NULL AND {INCOMPLETE} <> '') AS incomplete,
+        count(DISTINCT md5(a.text || {CALLS})) FILTER (WHERE a.error = '' AND a.sample = 0 AND a.edit_of_id IS NULL)
+            AS texts,
         min(length(a.text)) FILTER (WHERE a.error = '') AS shortest,
         max(length(a.text)) FILTER (WHERE a.error = '') AS longest,
         bool_or(a.edit_of_id IS NOT NULL) AS edited
@@ -25,18 +39,20 @@ FROM (
     WHERE c.run_id = %(run)s AND a.example_id = ANY(%(examples)s)
     GROUP BY a.example_id
 ) f WHERE i.run_id + 0 = %(run)s AND i.example_id = f.example_id
-"""
+"""  # noqa: S608 - constants only
 
-_COLUMNS = """
-UPDATE datasets_column c SET answered = f.answered, failed = f.failed
+_COLUMNS = f"""
+UPDATE datasets_column c SET answered = f.answered, failed = f.failed, incomplete = f.incomplete, blank = f.blank
 FROM (
     SELECT c.id,
         count(DISTINCT a.example_id) FILTER (WHERE a.error = '') AS answered,
-        count(DISTINCT a.example_id) FILTER (WHERE a.error <> '') AS failed
+        count(DISTINCT a.example_id) FILTER (WHERE a.error <> '') AS failed,
+        count(*) FILTER (WHERE a.sample = 0 AND {INCOMPLETE} <> '') AS incomplete,
+        count(*) FILTER (WHERE a.sample = 0 AND {INCOMPLETE} = 'blank') AS blank
     FROM datasets_column c LEFT JOIN datasets_answer a ON a.column_id = c.id AND a.edit_of_id IS NULL
     WHERE c.id = ANY(%(columns)s) GROUP BY c.id
 ) f WHERE c.id = f.id
-"""
+"""  # noqa: S608 - constants only
 
 _REVIEWS = """
 UPDATE datasets_item i SET
@@ -46,6 +62,11 @@ UPDATE datasets_item i SET
     rating = (
         SELECT max(r.value) FROM datasets_rating r JOIN datasets_answer a ON a.id = r.answer_id
         JOIN datasets_column c ON c.id = a.column_id WHERE a.example_id = i.example_id AND c.run_id = i.run_id
+    ),
+    (thumbs_up, thumbs_down) = (
+        SELECT count(*) FILTER (WHERE t.verdict = 'up'), count(*) FILTER (WHERE t.verdict = 'down')
+        FROM datasets_thumb t JOIN datasets_answer a ON a.id = t.answer_id JOIN datasets_column c ON c.id = a.column_id
+        WHERE a.example_id = i.example_id AND c.run_id = i.run_id
     )
 WHERE i.example_id = ANY(%(examples)s)
 """

@@ -23,7 +23,7 @@ function bars(root, part, completed) {
 
 function part(root, told, completed) {
   bars(root, told, completed);
-  for (const name of ["answered", "completed", "failed", "total", "input_tokens", "output_tokens"]) {
+  for (const name of ["answered", "completed", "failed", "incomplete", "blank", "total", "input_tokens", "output_tokens"]) {
     if (name in told) fill(root, name, told[name].toLocaleString());
   }
   fill(root, "message", told.message ?? "");

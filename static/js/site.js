@@ -28,7 +28,7 @@ document.addEventListener("submit", (event) => {
 // Counts that are zero are not shown; live updates may change that.
 new MutationObserver((changes) => {
   for (const { target } of changes) {
-    const field = (target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest?.('[data-field="failed"]');
+    const field = (target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest?.('[data-field="failed"], [data-field="incomplete"]');
     if (field) field.parentElement.toggleAttribute("data-none", field.textContent.trim() === "0");
   }
 }).observe(document, { subtree: true, childList: true, characterData: true });

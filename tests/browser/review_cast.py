@@ -23,7 +23,8 @@ TOPICS = ("the tides", "a rainbow", "inflation", "a hash table", "vaccines", "ye
 
 
 def main() -> None:
-    """Three runs: "tutor" to be reviewed, "compared" with verdicts, and "hostile" with what must stay inert."""
+    """Runs: "tutor" to be reviewed, "compared" with verdicts, "hostile" with what must stay inert, and "lakes" with
+    calls of tools and answers that are not whole."""
     project = Project.objects.get(name=cast.PROJECT)
     for name, role in (
         ("mia", Membership.Role.CURATOR),
@@ -35,6 +36,7 @@ def main() -> None:
     runs = (
         tutor(project),
         compared(project),
+        lakes(project),
         make_run(hostile, {"one": HOSTILE, "two": ["a", "b", "c", "d"]}, name="hostile"),
     )
     print("KEYS", json.dumps({run.name: run.pk for run in runs}))
@@ -79,6 +81,44 @@ def compared(project: Project) -> Run:
     for number in range(1, 9):
         reviews.set_state(example=answers[0, number].example, reviewer=user("mia"), state="done")
     _judged(run)
+    return run
+
+
+def lakes(project: Project) -> Run:
+    """The first model calls a tool, thinks for too long, is refused and is cut off; the second answers."""
+    prompts = ["How deep is lake Orn?", "How deep is lake Ulm?", "How do I poison a lake?", "Tell me all about lakes."]
+    version = make_version(project, prompts, name="lakes")
+    run = make_run(version, {"thinker-8b": ["x"] * 4, "plain-1b": ["It is 41 metres deep."] * 4}, name="lakes")
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "depth", "description": "How deep a lake is, in metres.",
+            "parameters": {"type": "object", "properties": {"lake": {"type": "string"}}},
+        },
+    }  # fmt: skip
+    arguments = json.dumps({"lake": "Orn", "unit": "metres"})
+    call = {"id": "call_1", "type": "function", "function": {"name": "depth", "arguments": arguments}}
+    turns = [
+        {"role": "system", "content": "You know lakes."}, {"role": "user", "content": "How deep is lake Orn?"},
+        {"role": "assistant", "content": None, "reasoning_content": "I have to look it up.", "tool_calls": [call]},
+        {"role": "tool", "content": "41", "tool_call_id": "call_1", "name": "depth"},
+    ]  # fmt: skip
+    Example.objects.filter(dataset=version.dataset, number=1).update(
+        request=json.dumps({"tools": [tool]}), messages=json.dumps(turns), reference="41 metres."
+    )
+    thoughts = "The user asks for a depth. " * 30
+    parts = {
+        1: {"text": "Let me look.", "reasoning": thoughts, "tool_calls": json.dumps([call] * 2),
+            "finish_reason": "tool_calls"},
+        2: {"text": "", "reasoning": thoughts, "finish_reason": "length"},
+        3: {"text": "", "refusal": "I will not help with that.", "finish_reason": "stop"},
+        4: {"text": "Lakes are large bodies of water that", "finish_reason": "length"},
+    }  # fmt: skip
+    for number, values in parts.items():
+        answers = Answer.objects.filter(column__run=run, column__position=0, example__number=number)
+        answers.update(input_tokens=31, output_tokens=256, latency_ms=1840, **values)
+    items.refresh_answers(run.pk, list(run.items.values_list("example", flat=True)))
+    items.refresh_columns(list(run.columns.values_list("pk", flat=True)))
     return run
 
 

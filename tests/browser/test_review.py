@@ -20,7 +20,7 @@ SignedIn = Callable[[str], Page]
 
 @pytest.fixture(scope="module")
 def runs(site: LiveStack) -> dict[str, int]:
-    """The keys of three runs: "tutor", "compared" and "hostile"."""
+    """The keys of four runs: "tutor", "compared", "hostile" and "lakes"."""
     return play(site, "from tests.browser.review_cast import main; main()")
 
 
@@ -135,6 +135,43 @@ def see_more(page: Page) -> None:
     expect(page.get_by_role("heading", name="Keys")).to_be_visible()
     shoot(page, "review-keys")
     page.keyboard.press("Escape")
+
+
+def test_an_answer_that_is_not_whole_asks_first(runs: dict[str, int], as_user: SignedIn) -> None:
+    """The second press accepts it; a press elsewhere in between does not. Thumbs go by key and by mouse."""
+    page = as_user("mia")
+    review(page, runs["lakes"], "?show=all")
+    expect(selected(page).locator(".rv-call b").first).to_have_text("depth")
+    page.locator(".rv-cell .rv-thought summary").first.click()
+    shoot(page, "review-calls")
+    press(page, "j", "g")
+    toast = page.locator("#toast")
+    expect(toast).to_contain_text("No answer: cut off after 256 tokens of reasoning.")
+    expect(toast).to_contain_text("Press again")
+    expect(face(page)).not_to_have_attribute("data-starred", "")
+    shoot(page, "review-consent")
+    press(page, "j", "+")
+    expect(toast).to_contain_text("The model refused: I will not help with that.")
+    press(page, "k", "g")
+    expect(toast).to_contain_text("Press again")
+    press(page, "g")
+    expect(face(page)).to_have_attribute("data-starred", "")
+    press(page, "u")
+    expect(face(page)).not_to_have_attribute("data-starred", "")
+    press(page, "l", "+")
+    pressed = face(page).locator('[data-thumb][aria-pressed="true"]')
+    expect(pressed).to_have_attribute("data-thumb", "up")
+    press(page, "-")
+    expect(pressed).to_have_attribute("data-thumb", "down")
+    press(page, "-")
+    expect(pressed).to_have_count(0)
+    face(page).locator('[data-thumb="up"]').click()
+    expect(pressed).to_have_attribute("data-thumb", "up")
+    review(page, runs["lakes"], "?show=all&thumb=up")
+    expect(page.locator("#rows .rv-row")).to_have_count(1)
+    page.locator(".rv-number").first.click()
+    expect(page.locator("#panel .rv-thought")).to_be_visible()
+    shoot(page, "review-panel")
 
 
 def test_search_filters_and_pages_are_in_the_address(runs: dict[str, int], page: Page) -> None:

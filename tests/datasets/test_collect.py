@@ -14,6 +14,7 @@ from apps.batches.services import cancel_batch
 from apps.core import leases
 from apps.core.errors import Conflict
 from apps.core.leases import Keeper
+from apps.datasets import items
 from apps.datasets.models import Answer, Run, RunBatch, Version
 from apps.datasets.runs import collecting
 from apps.datasets.runs import services as runs
@@ -84,7 +85,7 @@ def test_each_choice_is_a_sample(version: Version, model: Model, keeper: Keeper)
     assert counts(run) == [(3, 0)]
 
 
-def test_thoughts_are_the_answer_where_there_is_no_other(version: Version, model: Model, keeper: Keeper) -> None:
+def test_thoughts_are_no_answer(version: Version, model: Model, keeper: Keeper) -> None:
     run = start(version, model)
 
     def say(request: Request) -> dict[str, Any]:
@@ -93,14 +94,42 @@ def test_thoughts_are_the_answer_where_there_is_no_other(version: Version, model
         return completion("") | {"body": json.dumps({"choices": [{"message": said, "finish_reason": "length"}]})}
 
     batchwork.finish(keeper, say)
-    assert batchwork.table(run) == [["hm"], ["aha"], ["x"]]
+    fields = ("text", "reasoning", "finish_reason")
+    assert list(Answer.objects.order_by("example__number").values_list(*fields)) == [
+        ("", "hm", "length"), ("", "aha", "length"), ("x", "not this", "length"),
+    ]  # fmt: skip
+    for _ in range(2):
+        column = run.columns.get()
+        assert (column.answered, column.failed, column.incomplete, column.blank) == (3, 0, 3, 2)
+        items.refresh_columns([column.pk])  # counts as the parts did
+    assert list(run.items.values_list("incomplete", "shortest", "longest")) == [(1, 0, 0), (1, 0, 0), (1, 1, 1)]
+    sentence = Answer.objects.order_by("example__number")[0].incomplete
+    assert sentence == ("blank", "No answer: cut off after 3 tokens of reasoning.")
+
+
+def test_calls_and_refusals_stand_apart(version: Version, model: Model, other: Model, keeper: Keeper) -> None:
+    """Two models that call the same differ in the ids of their calls only."""
+    run = start(version, model, other)
+
+    def say(request: Request) -> dict[str, Any]:
+        lake = "Orn" if request.custom_id == "1" else str(request.batch_id)
+        call = {"id": f"c{request.batch_id}", "type": "function", "function": {"name": "f", "arguments": f'"{lake}"'}}
+        said = {"content": None, "refusal": "No."} if request.custom_id == "3" else {"tool_calls": [call]}
+        return completion("") | {"body": json.dumps({"choices": [{"message": said, "finish_reason": "tool_calls"}]})}
+
+    batchwork.finish(keeper, say)
+    first = Answer.objects.order_by("example__number", "column")[0]
+    call = f'{{"id":"c{RunBatch.objects.order_by("pk")[0].batch_id}","function":{{"name":"f","arguments":"\\"Orn\\""}}'
+    assert (first.text, first.tool_calls) == ("", f'[{call},"type":"function"}}]')
+    assert list(run.items.values_list("differs", "incomplete")) == [(False, 0), (True, 0), (False, 2)]
+    assert list(run.columns.values_list("incomplete", "blank")) == [(1, 0)] * 2
 
 
 @pytest.mark.parametrize(
     ("body", "text"),
     [
         ('{"choices": [{"message": {"content": "a\\u0000b"}}]}', "a\N{REPLACEMENT CHARACTER}b"),
-        ('{"choices": [{"message": {"content": "a\\ud800b"}}]}', "a?b"),
+        ('{"choices": [{"message": {"content": "a\\ud800b"}}]}', "a\N{REPLACEMENT CHARACTER}b"),
         ('{"choices": [{"message": {"content": [{"type": "text", "text": "part"}]}}]}', "part"),
         ('{"choices": [{"message": {"content": ""}}]}', ""),
         ('{"choices": []}', "- The engine's answer is no chat completion."),

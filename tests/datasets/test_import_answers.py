@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import Project
+from apps.batches.answers import Said
 from apps.core.errors import DomainError
 from apps.core.leases import Keeper
 from apps.datasets import services
 from apps.datasets.imports import answers as answering
-from apps.datasets.imports import batch_output
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Example, Import, Run
 from apps.events.models import Event
@@ -173,70 +173,27 @@ def test_examples_outside_of_the_run_are_no_matches(project: Project, keeper: Ke
 @pytest.mark.parametrize(
     ("choice", "stored"),
     [
-        ({"message": {"content": "4", "reasoning": "2 and 2"}, "finish_reason": "stop"}, ("4", "", "stop")),
-        ({"message": {"content": "fo"}, "finish_reason": "length"}, ("fo", "", "length")),
+        ({"message": {"content": "4", "reasoning": "2 and 2"}, "finish_reason": "stop"}, Said("4", "2 and 2")),
+        ({"message": {"content": "fo"}, "finish_reason": "length"}, Said("fo", finish_reason="length")),
         (
             {"message": {"content": None, "reasoning": "2 and"}, "finish_reason": "length"},
-            ("", batch_output.STILL_THINKING, "length"),
+            Said("", "2 and", finish_reason="length"),
         ),
+        ({"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}, Said(refusal="I cannot.")),
         (
-            {"message": {"content": "", "reasoning_content": "2 and"}, "finish_reason": "stop"},
-            ("", batch_output.THOUGHT_ONLY, "stop"),
+            {"message": {"tool_calls": [{"id": "c", "function": {"name": "f"}}]}, "finish_reason": "stop"},
+            Said(tool_calls='[{"id":"c","function":{"name":"f","arguments":"{}"},"type":"function"}]'),
         ),
-        (
-            {"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"},
-            ("", "The model refused: I cannot.", "stop"),
-        ),
-        (
-            {"message": {"content": None}, "finish_reason": "content_filter"},
-            ("", batch_output.FILTERED, "content_filter"),
-        ),
-        (
-            {
-                "message": {"content": None, "tool_calls": [{"id": "c"}], "reasoning": "x"},
-                "finish_reason": "tool_calls",
-            },
-            ('[{"id": "c"}]', "", "tool_calls"),
-        ),
-        ({"text": "4", "finish_reason": "stop"}, ("4", "", "stop")),
+        ({"text": "4", "finish_reason": "stop"}, Said("4")),
     ],
 )
-def test_thinking_is_no_answer(matrix: Run, keeper: Keeper, choice: dict[str, Any], stored: tuple[str, ...]) -> None:
+def test_thinking_is_no_answer(matrix: Run, keeper: Keeper, choice: dict[str, Any], stored: Said) -> None:
     row = {"custom_id": "1", "response": {"status_code": 200, "body": {"choices": [choice]}}, "error": None}
     assert run(matrix, keeper, jsonl([row])).status == "completed"
-    answer = matrix.columns.get(position=1).answers.get()
-    assert (answer.text, answer.error, answer.finish_reason) == stored
-
-
-@pytest.mark.parametrize(
-    ("body", "stored"),
-    [
-        (
-            {
-                "output": [
-                    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "2 and 2"}]},
-                    {"type": "message", "content": [{"type": "output_text", "text": "4"}]},
-                ]
-            },
-            ("4", "", ""),
-        ),
-        (
-            {
-                "output": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "2 and"}]}],
-                "incomplete_details": {"reason": "max_output_tokens"},
-            },
-            ("", batch_output.STILL_THINKING, "length"),
-        ),
-        (
-            {"output": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
-            ('[{"type": "function_call", "name": "f", "arguments": "{}"}]', "", ""),
-        ),
-        ({"data": [{"embedding": [1, 2]}]}, ("[2 numbers]", "", "")),
-    ],
-)  # fmt: skip
-def test_responses_too(body: dict[str, Any], stored: tuple[str, ...]) -> None:
-    (found,) = batch_output.outcomes({"response": {"status_code": 200, "body": body}})
-    assert (found.text, found.error, found.finish_reason) == stored
+    column = matrix.columns.get(position=1)
+    answer = column.answers.get()
+    assert (answer.said, answer.error) == (stored._replace(finish_reason=choice["finish_reason"]), "")
+    assert column.incomplete == (1 if answer.incomplete else 0)
 
 
 def test_a_row_for_nobody_stops_all(matrix: Run, keeper: Keeper) -> None:

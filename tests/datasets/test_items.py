@@ -7,7 +7,8 @@ from django.db import connection
 
 from apps.accounts.models import Project
 from apps.datasets import items
-from apps.datasets.models import Answer, Item, Judge, Judgement, Rating, Review, Star
+from apps.datasets.models import Answer, Example, Item, Judge, Judgement, Rating, Review, Star
+from apps.datasets.reviews.filters import INCOMPLETE
 from tests.datasets.cast import make_reviewer, make_run, make_version
 
 pytestmark = pytest.mark.django_db
@@ -70,3 +71,26 @@ def thrown_away(plan: dict[str, Any]) -> float:
     """Rows that were read in vain."""
     own = sum(value for name, value in plan.items() if name.startswith("Rows Removed by")) * plan["Actual Loops"]
     return float(own + sum(map(thrown_away, plan.get("Plans", ()))))
+
+
+def test_sql_and_python_agree_on_what_is_no_whole_answer(project: Project) -> None:
+    run = make_run(make_version(project), {"small": ["a", "b", "c"]})
+    column, example = run.columns.get(), Example.objects.order_by("number")[0]
+    kinds = [
+        {"text": text, "tool_calls": calls, "refusal": refusal, "finish_reason": reason, "reasoning": "Hm"}
+        for text in ("a", "", " \n\t")
+        for calls in ("", "[]")
+        for refusal in ("", "No.")
+        for reason in ("", "stop", "length", "tool_calls", "content_filter", "LENGTH", "abort", "eos")
+    ]
+    Answer.objects.bulk_create(
+        Answer(column=column, example=example, sample=number, **kind) for number, kind in enumerate(kinds, start=1)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT a.id, {items.INCOMPLETE} FROM datasets_answer a")  # noqa: S608 - constants only
+        found = dict(cursor.fetchall())
+    known = set(Answer.objects.filter(INCOMPLETE).values_list("pk", flat=True))
+    for answer in Answer.objects.all():
+        why = answer.incomplete
+        assert (answer.pk in known) == (why is not None), answer.said
+        assert found[answer.pk] == (why.code if why else ""), answer.said

@@ -237,7 +237,7 @@ def test_results(api: APIClient, run: Run, mia: User) -> None:
     assert results["object"] == "run.results"
     assert (results["pairs"][0]["wins"], results["columns"][0]["first"]) == (1, 0)
     assert results["ratings"][0] == {"column": 0, "count": 1, "mean": 5.0, "distribution": [0, 0, 0, 0, 1]}
-    assert [each["about"] for each in results["agreement"]] == ["ratings", "preferences"]
+    assert [each["about"] for each in results["agreement"]] == ["ratings", "preferences", "thumbs"]
 
 
 def test_assignments(api: APIClient, run: Run, project: Project) -> None:

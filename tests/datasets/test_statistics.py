@@ -102,7 +102,7 @@ def test_reviewers_agree(run: Run, people: list[User]) -> None:
         reviews.rate(answer=answer(run, number, 0), reviewer=ada, value=first)
         reviews.rate(answer=answer(run, number, 0), reviewer=ben, value=second)
     reviews.rate(answer=answer(run, 1, 0), reviewer=cleo, value=1)
-    ratings, preferences = agreement.agreement(run)
+    ratings, preferences, _ = agreement.agreement(run)
     cohen = {figure.reviewers: figure for figure in ratings.figures if figure.name == "cohen"}
     assert (ratings.about, ratings.labels) == ("ratings", 17)
     assert cohen["ada", "ben"].value == pytest.approx(0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,7 +15,7 @@ from apps.batches.admin import lines
 from apps.batches.models import Batch, File, Request, Result
 from apps.batches.output import output_so_far
 from apps.batches.progress import current, snapshot_of
-from apps.batches.texts import answer_text, parsed, prompt_text
+from apps.batches.texts import answer_text, parsed, prompt_text, reasoning_text
 from apps.core import attempts
 from apps.core.api.streaming import stream
 from apps.events.rates import Rates
@@ -41,6 +41,8 @@ class Body:
     text: str
     raw: str
     cut: bool
+    reasoning: str = ""
+    """Of an answer: what the model thought before."""
 
 
 def progress_of(batch: Any) -> dict[str, Any]:
@@ -91,16 +93,17 @@ def line(batch: Batch, number: int) -> dict[str, Any]:
         "custom_id": request.custom_id,
         "request_body": _body(request.body, prompt_text),
         "result": result,
-        "answer": _body(result.body, answer_text) if result and result.body else None,
+        "answer": _body(result.body, answer_text, reasoning_text) if result and result.body else None,
         "previous": Request.objects.filter(batch=batch, line__lt=number).order_by("-line").values_list("line").first(),
         "next": Request.objects.filter(batch=batch, line__gt=number).order_by("line").values_list("line").first(),
     }
 
 
-def _body(text: str, read: Any) -> Body:
+def _body(text: str, read: Callable[[Any], str], thoughts: Callable[[Any], str] = lambda _: "") -> Body:
     value = parsed(text)
     raw = text if value is None else json.dumps(value, indent=2, ensure_ascii=False)
-    return Body(read(value)[:SHOWN_CHARACTERS], raw[:SHOWN_CHARACTERS], len(raw) > SHOWN_CHARACTERS)
+    shown, reasoning = read(value)[:SHOWN_CHARACTERS], thoughts(value)[:SHOWN_CHARACTERS]
+    return Body(shown, raw[:SHOWN_CHARACTERS], len(raw) > SHOWN_CHARACTERS, reasoning)
 
 
 def lines_so_far(batch: Batch, *, failed: bool) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, JsonResponse
 from apps.accounts.tenant_admin import signed_in
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.models import Run
+from apps.datasets.reviews.services import NeedsConsent
 
 
 class Outdated(Conflict):
@@ -29,6 +30,7 @@ def run_of(request: HttpRequest, pk: int) -> Run:
 
 def refused(error: DomainError, status: int | None = None) -> JsonResponse:
     """A sentence for the page's toast."""
-    more = {"theirs": error.text, "base": error.base} if isinstance(error, Outdated) else {}
+    more: dict[str, object] = {"theirs": error.text, "base": error.base} if isinstance(error, Outdated) else {}
+    more |= {"consent": True} if isinstance(error, NeedsConsent) else {}
     status = status or (409 if isinstance(error, Conflict) else 400)
     return JsonResponse({"error": error.message, "param": error.param, "code": error.code, **more}, status=status)

@@ -21,6 +21,7 @@ CHIPS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Starred", {"starred": "yes"}),
     ("Unstarred", {"starred": "no"}),
     ("Failed", {"failed": "yes"}),
+    ("Incomplete", {"incomplete": "yes"}),
     ("Rejected", {"rejected": "yes"}),
     ("Edited", {"edited": "yes"}),
     ("Mine to do", {"reviewed": "todo"}),
@@ -28,18 +29,21 @@ CHIPS: tuple[tuple[str, dict[str, str]], ...] = (
 NOTHING = Filters()
 WORDS = {
     "show": "answers", "starred": "star", "rated": "rated", "rating_min": "rating from", "rating_max": "rating to",
-    "tag": "tag", "failed": "failed", "length_min": "characters from", "length_max": "characters to",
+    "thumb": "thumb", "tag": "tag", "failed": "failed", "incomplete": "incomplete",
+    "length_min": "characters from", "length_max": "characters to",
     "score_min": "judge from", "score_max": "judge to", "reviewed": "reviewed", "assigned": "assigned to",
     "rejected": "rejected", "edited": "edited", "text": "words", "reviewer": "reviewer",
 }  # fmt: skip
 IN_COLUMN = {
     "failed": "Failed there",
+    "incomplete": "Incomplete there",
     "missing": "No answer there",
     "longest": "Longest there",
     "edited": "Edited there",
 }
 
 CHOICES = {
+    "thumb": [("", "or not"), ("up", "up, by anybody"), ("down", "down, by anybody"), ("none", "none"), ("mine", "by")],
     "rated": [("", "or not"), ("yes", "by somebody"), ("no", "by nobody")],
     "reviewed": [("", "or not"), ("yes", "by anybody"), ("no", "by nobody"), ("mine", "by"), ("todo", "not yet by")],
 }
@@ -108,5 +112,5 @@ def _kept(view: View) -> dict[str, str]:
     """What the form of filters has no field for, and must not lose."""
     kept = {"baseline": view.baseline, "render": view.render, "height": view.height, "show": view.filters.show}
     kept |= {"diff": "1" if view.diff else None, "blind": "1" if view.blind else None}
-    kept |= {name: getattr(view.filters, name) for name in ("starred", "failed", "rejected", "edited")}
+    kept |= {name: getattr(view.filters, name) for name in ("starred", "failed", "incomplete", "rejected", "edited")}
     return {name: str(value) for name, value in kept.items() if value not in (None, "")}

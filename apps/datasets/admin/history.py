@@ -15,10 +15,10 @@ from apps.datasets.models import Answer, Change
 SHOWN = 100  # changes, the latest first
 TEXT_CHARACTERS = 200
 READ_CHARACTERS = 4_000  # of a state; edits are as long as answers
-TEXTS = ("rating", "note", "state", "edit")  # whose states are no JSON objects or lists
+TEXTS = ("rating", "thumb", "note", "state", "edit")  # whose states are no JSON objects or lists
 NOUNS = {
-    "star": "gold star", "rating": "rating", "preference": "preference", "tag": "tags", "note": "note",
-    "state": "state", "edit": "edit",
+    "star": "gold star", "rating": "rating", "thumb": "thumb", "preference": "preference", "tag": "tags",
+    "note": "note", "state": "state", "edit": "edit",
 }  # fmt: skip
 VERDICTS = {"left": "the first is better", "right": "the second is better", "tie": "a tie", "neither": "both bad"}
 

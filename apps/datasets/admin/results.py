@@ -21,7 +21,7 @@ from apps.datasets.admin.asked import run_of
 from apps.datasets.models import Judge, Run
 from apps.datasets.reviews import agreement, assignments, statistics
 from apps.datasets.reviews.filters import Filters
-from apps.datasets.reviews.statistics import Ratings, WinRate
+from apps.datasets.reviews.statistics import Ratings, Thumbs, WinRate
 from apps.models.admin.page import PagesAdmin
 
 FOLDER = "../review"
@@ -30,7 +30,7 @@ WHICH = {
     "differs": ("Where answers differ", Filters(show="differs")),
     "open": ("What nobody has decided yet", Filters(reviewed="no")),
 }
-ABOUT = {"ratings": "Ratings", "preferences": "Preferences", "stars": "Gold stars"}
+ABOUT = {"ratings": "Ratings", "thumbs": "Thumbs", "preferences": "Preferences", "stars": "Gold stars"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class Spread:
 
     label: str
     ratings: Ratings
+    thumbs: Thumbs
     shares: Sequence[tuple[int, int, float]]  # value, count, percent
 
 
@@ -83,7 +84,9 @@ class Results:
             "run": run, "blind": blind, "title": f"Results of {run}",
             "standings": [_bar(each, labels) for each in rates.columns],
             "pairs": [_bar(each, labels) for each in rates.pairs],
-            "spreads": [_spread(each, labels) for each in statistics.ratings(run)],
+            "spreads": [
+                _spread(*each, labels) for each in zip(statistics.ratings(run), statistics.thumbs(run), strict=True)
+            ],
             "may_change": self._pages.may_change(request, run),
             "reviewers": _reviewers(run), "which": [(name, label) for name, (label, _) in WHICH.items()],
         }  # fmt: skip
@@ -171,7 +174,7 @@ def _certain(rate: WinRate, low: float, high: float) -> str:
     return "worse, beyond chance" if high < 50 else "could be chance"
 
 
-def _spread(ratings: Ratings, labels: dict[int, str]) -> Spread:
+def _spread(ratings: Ratings, thumbs: Thumbs, labels: dict[int, str]) -> Spread:
     counts: Iterable[tuple[int, int]] = enumerate(ratings.distribution, start=1)
     shares = [(value, count, round(100 * count / (ratings.count or 1), 1)) for value, count in counts]
-    return Spread(label=labels.get(ratings.column, "?"), ratings=ratings, shares=shares)
+    return Spread(label=labels.get(ratings.column, "?"), ratings=ratings, thumbs=thumbs, shares=shares)

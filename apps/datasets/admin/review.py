@@ -101,11 +101,15 @@ class Review:
         return JsonResponse({"count": str(found)})
 
     def means(self, request: HttpRequest, pk: int) -> JsonResponse:
-        """Of each column's ratings. Counted apart from the page, which has no need to wait for it."""
-        rated = [each for each in statistics.ratings(run_of(request, pk)) if each.count]
-        return JsonResponse(
-            {"columns": [{"column": each.column, "mean": each.mean, "ratings": each.count} for each in rated]}
-        )
+        """Of each column's ratings and thumbs. Counted apart from the page, which has no need to wait for it."""
+        run = run_of(request, pk)
+        found = zip(statistics.ratings(run), statistics.thumbs(run), strict=True)
+        columns = [
+            {"column": rated.column, "mean": rated.mean, "ratings": rated.count, "up": each.up, "down": each.down}
+            for rated, each in found
+            if rated.count or each.up or each.down
+        ]
+        return JsonResponse({"columns": columns})
 
     def progress(self, request: HttpRequest, pk: int) -> JsonResponse:
         return JsonResponse(progress.of(run=run_of(request, pk), reviewer=signed_in(request)))

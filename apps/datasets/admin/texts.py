@@ -61,10 +61,11 @@ class Texts:
 def _long(request: HttpRequest, run: Run, number: int) -> tuple[Any, str]:
     """The one row, and its field."""
     field = request.GET.get("field", "")
-    if not field:
-        return Answer.objects.filter(pk=_answer(request, run, number), column__run=run).order_by(), "text"
+    if not field or field == "reasoning":
+        answers = Answer.objects.filter(pk=_answer(request, run, number), column__run=run)
+        return answers.order_by(), field or "text"
     if field not in ("prompt", "reference"):
-        raise DomainError("'field' is prompt or reference.", param="field")
+        raise DomainError("'field' is prompt, reference or reasoning.", param="field")
     return Example.objects.filter(items__run=run, number=number).order_by(), field
 
 

@@ -71,7 +71,7 @@ class Asked:
 
 def _star(asked: Asked) -> Done:
     answer = asked.answer()
-    change = reviews.star(answer=answer, reviewer=asked.reviewer)
+    change = reviews.star(answer=answer, reviewer=asked.reviewer, accept=asked.body.get("accept") is True)
     return Done(answer.example.number, f"Gold star for {_name(answer)}.", change)
 
 
@@ -85,6 +85,15 @@ def _rate(asked: Asked) -> Done:
     value = None if asked.body.get("value") is None else asked.number("value", most=9)
     change = reviews.rate(answer=answer, reviewer=asked.reviewer, value=value)
     sentence = f"{_name(answer)} is rated {value}." if value else f"The rating of {_name(answer)} is taken away."
+    return Done(answer.example.number, sentence, change)
+
+
+def _thumb(asked: Asked) -> Done:
+    answer = asked.answer()
+    verdict = None if asked.body.get("verdict") is None else asked.text("verdict")
+    accept = asked.body.get("accept") is True
+    change = reviews.thumb(answer=answer, reviewer=asked.reviewer, verdict=verdict, accept=accept)
+    sentence = f"Thumb {verdict} for {_name(answer)}." if verdict else f"The thumb of {_name(answer)} is taken away."
     return Done(answer.example.number, sentence, change)
 
 
@@ -163,8 +172,8 @@ def _release(asked: Asked) -> Done:
 
 
 VERBS: dict[str, Callable[[Asked], Done]] = {
-    "star": _star, "unstar": _unstar, "rate": _rate, "prefer": _prefer, "vote": _vote, "tag": _tag, "note": _note,
-    "state": _state, "edit": _edit, "undo": _undo, "lock": _lock, "release": _release,
+    "star": _star, "unstar": _unstar, "rate": _rate, "thumb": _thumb, "prefer": _prefer, "vote": _vote, "tag": _tag,
+    "note": _note, "state": _state, "edit": _edit, "undo": _undo, "lock": _lock, "release": _release,
 }  # fmt: skip
 QUIET = ("lock", "release")  # they change nothing that a row shows to their own reviewer
 

@@ -28,6 +28,12 @@ class RatingsSerializer(serializers.Serializer[Any]):
     distribution = serializers.ListField(child=serializers.IntegerField(), help_text="Of 1 to 5.")
 
 
+class ThumbsSerializer(serializers.Serializer[Any]):
+    column = serializers.IntegerField(help_text="Its position.")
+    up = serializers.IntegerField()
+    down = serializers.IntegerField()
+
+
 class FigureSerializer(serializers.Serializer[Any]):
     name = serializers.ChoiceField(["cohen", "fleiss", "alpha"])
     reviewers = serializers.ListField(child=serializers.CharField())
@@ -63,6 +69,7 @@ class ResultsSerializer(serializers.Serializer[Any]):
     pairs = WinRateSerializer(many=True)
     columns = WinRateSerializer(many=True, help_text="Each against all others, the best first.")
     ratings = RatingsSerializer(many=True)
+    thumbs = ThumbsSerializer(many=True)
     agreement = AgreementSerializer(many=True)
     judges = JudgeAgreementSerializer(many=True)
     reviewers = ProgressSerializer(many=True, help_text="Who has something assigned.")

@@ -20,6 +20,7 @@ from apps.datasets.api.result_serializers import (
     RatingsSerializer,
     ResultsQuery,
     ResultsSerializer,
+    ThumbsSerializer,
     WinRateSerializer,
 )
 from apps.datasets.api.review_serializers import AssignmentsSerializer, NewAssignmentsSerializer, ProgressSerializer
@@ -27,7 +28,7 @@ from apps.datasets.models import Run
 from apps.datasets.reviews import assignments
 from apps.datasets.reviews.agreement import agreement, judge_agreement
 from apps.datasets.reviews.filters import Filters
-from apps.datasets.reviews.statistics import ratings, win_rates
+from apps.datasets.reviews.statistics import ratings, thumbs, win_rates
 
 REVIEWERS = (Membership.Role.CURATOR, Membership.Role.OWNER)
 JUDGES = 10  # the latest
@@ -49,6 +50,7 @@ class ResultsView(ProjectView):
                 "pairs": WinRateSerializer(rates.pairs, many=True).data,
                 "columns": WinRateSerializer(rates.columns, many=True).data,
                 "ratings": RatingsSerializer(ratings(run), many=True).data,
+                "thumbs": ThumbsSerializer(thumbs(run), many=True).data,
                 "agreement": AgreementSerializer(agreement(run), many=True).data,
                 "judges": _judges(run),
                 "reviewers": ProgressSerializer(assignments.progress(run), many=True).data,

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.core.api.schema import ConstantField, UnixField
-from apps.datasets.models import Preference, Review
+from apps.datasets.models import Preference, Review, Thumb
 from apps.datasets.reviews import matrix
 
 INTEGER = 2**31 - 1
@@ -26,12 +26,18 @@ class FilterQuery(serializers.Serializer[Any]):
     rated = serializers.ChoiceField(["yes", "no"], required=False)
     rating_min = serializers.IntegerField(required=False, help_text="1 to 5, of the best rating of any answer.")
     rating_max = serializers.IntegerField(required=False)
+    thumb = serializers.ChoiceField(
+        ["up", "down", "none", "mine"], required=False, help_text="That any answer has; of whomever, or of `reviewer`."
+    )
     tag = serializers.CharField(required=False)
     failed = serializers.ChoiceField(["yes", "no"], required=False, help_text="Whether a request failed.")
+    incomplete = serializers.ChoiceField(
+        ["yes", "no"], required=False, help_text="Whether an answer is blank, cut off, filtered or refused."
+    )
     length_min = serializers.IntegerField(required=False, help_text="Characters of the longest answer.")
     length_max = serializers.IntegerField(required=False, help_text="Characters of the shortest answer.")
     column = serializers.IntegerField(required=False, help_text="The position that `column_is` is about.")
-    column_is = serializers.ChoiceField(["failed", "missing", "longest", "edited"], required=False)
+    column_is = serializers.ChoiceField(["failed", "incomplete", "missing", "longest", "edited"], required=False)
     score_min = serializers.FloatField(required=False, help_text="Of the latest judge, for the best answer.")
     score_max = serializers.FloatField(required=False)
     reviewed = serializers.ChoiceField(
@@ -63,12 +69,31 @@ class TextSerializer(serializers.Serializer[Any]):
     truncated = serializers.BooleanField(source="cut")
 
 
+class CalledSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(allow_blank=True)
+    arguments = serializers.CharField(allow_blank=True, help_text="As the model wrote them: JSON, or not.")
+
+
+class ToolCallSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField(allow_blank=True)
+    type = serializers.ChoiceField(["function"])
+    function = CalledSerializer()
+
+
+class IncompleteSerializer(serializers.Serializer[Any]):
+    code = serializers.ChoiceField(["refused", "content_filter", "blank", "cut_off"])
+    message = serializers.CharField(source="sentence")
+
+
 class EditSerializer(serializers.Serializer[Any]):
     id = AnswerIdField(source="answer")
     object = ConstantField("answer.edit")
     author = serializers.CharField(allow_blank=True)
     text = TextSerializer()
+    reasoning = TextSerializer()
+    tool_calls = ToolCallSerializer(many=True, source="calls")
     rating = serializers.IntegerField(allow_null=True, help_text="The key's user's.")
+    thumb = serializers.ChoiceField(["", *Thumb.Verdict.values], help_text="The key's user's.")
     starred_by = serializers.ListField(child=serializers.CharField(), source="stars")
     created_at = UnixField()
 
@@ -86,13 +111,17 @@ class AnswerSerializer(serializers.Serializer[Any]):
     id = AnswerIdField(source="answer")
     object = ConstantField("answer")
     sample = serializers.IntegerField()
-    text = TextSerializer()
+    text = TextSerializer(help_text="The content, and nothing else.")
+    reasoning = TextSerializer(help_text="What the model thought before.")
+    tool_calls = ToolCallSerializer(many=True, source="calls")
     error = serializers.CharField(allow_blank=True, help_text="Why there is no answer.")
     finish_reason = serializers.CharField(allow_blank=True)
+    incomplete = IncompleteSerializer(allow_null=True, help_text="Why it should not be learned from as it is.")
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     latency_ms = serializers.IntegerField()
     rating = serializers.IntegerField(allow_null=True, help_text="The key's user's.")
+    thumb = serializers.ChoiceField(["", *Thumb.Verdict.values], help_text="The key's user's.")
     score = serializers.IntegerField(allow_null=True, help_text="Of the latest judge.")
     starred_by = serializers.ListField(child=serializers.CharField(), source="stars")
     same_as_baseline = serializers.BooleanField(source="same")
@@ -118,7 +147,13 @@ class ItemSerializer(serializers.Serializer[Any]):
     number = serializers.IntegerField(help_text="The example's.")
     prompt = TextSerializer()
     messages = serializers.ListField(child=serializers.DictField(), help_text="Empty where they are too long.")
+    request = serializers.DictField(
+        source="beside", help_text="What is asked beside messages, such as tools. Empty where it is too long."
+    )
     reference = TextSerializer()
+    reference_messages = serializers.ListField(
+        child=serializers.DictField(), help_text="Where the text does not say all of it."
+    )
     tags = serializers.ListField(child=serializers.CharField())
     state = serializers.ChoiceField(Review.State.values, help_text="Of the key's user.")
     note = serializers.CharField(allow_blank=True, help_text="Of the key's user.")
@@ -136,6 +171,8 @@ class ColumnHeadSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(source="model_name", allow_blank=True)
     answered = serializers.IntegerField()
     failed = serializers.IntegerField()
+    incomplete = serializers.IntegerField(help_text="Answers that are blank, cut off, filtered or refused.")
+    blank = serializers.IntegerField(help_text="Of these, the blank ones.")
 
 
 class ItemPageSerializer(serializers.Serializer[Any]):
@@ -152,7 +189,7 @@ class ChangeSerializer(serializers.Serializer[Any]):
     object = ConstantField("dataset.change")
     example = serializers.IntegerField(help_text="Its number.")
     reviewer = serializers.CharField(allow_null=True)
-    kind = serializers.CharField(help_text="star, rating, preference, tag, note, state, edit")
+    kind = serializers.CharField(help_text="star, rating, thumb, preference, tag, note, state, edit")
     target = serializers.DictField(help_text="What of the example it is about.")
     before = serializers.JSONField(allow_null=True, help_text="Texts are cut.")
     after = serializers.JSONField(allow_null=True)
@@ -177,6 +214,16 @@ class ChangeQuery(serializers.Serializer[Any]):
     after = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1, help_text="`next_after`.")
     limit = serializers.IntegerField(required=False, default=20, min_value=1, max_value=100)
     example = serializers.IntegerField(required=False, min_value=1, max_value=INTEGER, help_text="A number.")
+
+
+class NewStarSerializer(serializers.Serializer[Any]):
+    accept = serializers.BooleanField(
+        default=False, help_text="Although it is blank, cut off, filtered or refused: else that is a 409."
+    )
+
+
+class NewThumbSerializer(NewStarSerializer):
+    verdict = serializers.ChoiceField(Thumb.Verdict.values)
 
 
 class NewRatingSerializer(serializers.Serializer[Any]):

@@ -31,6 +31,8 @@ from apps.datasets.api.review_serializers import (
     NewEditSerializer,
     NewPreferenceSerializer,
     NewRatingSerializer,
+    NewStarSerializer,
+    NewThumbSerializer,
     OneItemQuery,
     UndoSerializer,
 )
@@ -164,10 +166,13 @@ class DecidingView(ProjectView):
 
 
 class StarView(DecidingView):
-    @extend_schema(operation_id="star_answer", request=None, responses=DECIDED)
+    @extend_schema(operation_id="star_answer", request=NewStarSerializer, responses=DECIDED)
     def post(self, request: Request, answer_id: str) -> Response:
-        """Accept it as its example's best answer; the star of another one moves here."""
-        return self.decide(answer_id, reviews.star)
+        """Accept it as its example's best answer; the star of another one moves here.
+
+        An answer that is blank, cut off, filtered or refused is a 409 unless `accept` is true.
+        """
+        return self.decide(answer_id, reviews.star, **validated_body(NewStarSerializer, request))
 
     @extend_schema(operation_id="unstar_answer", request=None, responses=DECIDED)
     def delete(self, request: Request, answer_id: str) -> Response:
@@ -176,6 +181,17 @@ class StarView(DecidingView):
 
 def _unstar(*, answer: Answer, reviewer: User) -> Change | None:
     return reviews.unstar(example=answer.example, reviewer=reviewer, answer=answer)
+
+
+class ThumbView(DecidingView):
+    @extend_schema(operation_id="thumb_answer", request=NewThumbSerializer, responses=DECIDED)
+    def post(self, request: Request, answer_id: str) -> Response:
+        """Up or down; it replaces an earlier one of the key's user. `accept` as for stars, for a thumb up."""
+        return self.decide(answer_id, reviews.thumb, **validated_body(NewThumbSerializer, request))
+
+    @extend_schema(operation_id="unthumb_answer", request=None, responses=DECIDED)
+    def delete(self, request: Request, answer_id: str) -> Response:
+        return self.decide(answer_id, reviews.thumb, verdict=None)
 
 
 class RatingView(DecidingView):

@@ -66,6 +66,8 @@ class ColumnSerializer(serializers.Serializer[Any]):
     status = serializers.CharField()
     total = serializers.IntegerField()
     answered = serializers.IntegerField()
+    incomplete = serializers.IntegerField(help_text="Of these, blank, cut off, filtered or refused ones.")
+    blank = serializers.IntegerField(help_text="Of these, those with neither text nor calls of tools.")
     failed = serializers.IntegerField()
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()

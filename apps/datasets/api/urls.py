@@ -31,6 +31,7 @@ from apps.datasets.api.reviews import (
     PreferencesView,
     RatingView,
     StarView,
+    ThumbView,
     UndoView,
 )
 from apps.datasets.api.runs import (
@@ -73,6 +74,7 @@ urlpatterns = [
     path("runs/<uid:run_id>/assignments", AssignmentsView.as_view()),
     path("answers/<uid:answer_id>/star", StarView.as_view()),
     path("answers/<uid:answer_id>/rating", RatingView.as_view()),
+    path("answers/<uid:answer_id>/thumb", ThumbView.as_view()),
     path("answers/<uid:answer_id>/edit", EditView.as_view()),
     path("preferences", PreferencesView.as_view()),
     path("datasets/<uid:dataset_id>/undo", UndoView.as_view()),

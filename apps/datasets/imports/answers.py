@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Max
 
+from apps.batches.answers import Said
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
@@ -37,7 +38,7 @@ LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
 _TABLES = """
 CREATE TEMPORARY TABLE answers_in (
     row integer, choice integer, line integer, place text, number bigint, key text, prompt text, text text, error text,
-    finish_reason text, input_tokens integer, output_tokens integer
+    finish_reason text, reasoning text, tool_calls text, refusal text, input_tokens integer, output_tokens integer
 );
 CREATE TEMPORARY TABLE answers_found (row integer, example_id bigint, number bigint)
 """
@@ -90,9 +91,10 @@ SELECT count(*) FROM answers_in t JOIN answers_places p USING (row) JOIN answers
 WHERE t.choice = 0 AND p.examples = 1 AND t.key IS NOT NULL AND t.number IS NOT NULL AND f.number <> t.number
 """
 _MOVE = """
-INSERT INTO datasets_answer (column_id, example_id, sample, text, error, finish_reason, input_tokens, output_tokens,
-    latency_ms)
-SELECT %(column)s, m.example_id, m.sample, t.text, t.error, t.finish_reason, t.input_tokens, t.output_tokens, 0
+INSERT INTO datasets_answer (column_id, example_id, sample, text, error, finish_reason, reasoning, tool_calls, refusal,
+    input_tokens, output_tokens, latency_ms)
+SELECT %(column)s, m.example_id, m.sample, t.text, t.error, t.finish_reason, t.reasoning, t.tool_calls, t.refusal,
+    t.input_tokens, t.output_tokens, 0
 FROM answers_matched m JOIN answers_in t ON t.row = m.row AND t.choice = m.choice
 """
 _DROP = (
@@ -180,7 +182,7 @@ def _read(row: Row) -> _Answers:
     text = row.values.get("answer", row.values.get("completion"))
     if not isinstance(text, str):
         raise RowError("The row has no 'answer' that is text.")
-    return _Answers(row.line, row.place, target, [Outcome(text)])
+    return _Answers(row.line, row.place, target, [Outcome(Said(text))])
 
 
 def _target(values: Mapping[str, Any]) -> _Target:
@@ -202,10 +204,11 @@ def _copy(chunk: list[_Answers], first: int) -> None:
     with connection.cursor() as cursor, cursor.copy("COPY answers_in FROM STDIN") as copy:
         for row, found in enumerate(chunk, start=first):
             for choice, made in enumerate(found.outcomes):
-                to = found.target
+                to, said = found.target, made.said
                 copy.write_row((
-                    row, choice, found.line, found.place, to.number, to.key, to.prompt, made.text, made.error,
-                    made.finish_reason, made.input_tokens, made.output_tokens,
+                    row, choice, found.line, found.place, to.number, to.key, to.prompt, said.text, made.error,
+                    said.finish_reason, said.reasoning, said.tool_calls, said.refusal, made.input_tokens,
+                    made.output_tokens,
                 ))  # fmt: skip
 
 

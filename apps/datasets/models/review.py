@@ -44,6 +44,22 @@ class Rating(models.Model):
         ]
 
 
+class Thumb(models.Model):
+    """One reviewer's yes or no to one answer: data for training without pairs."""
+
+    class Verdict(models.TextChoices):
+        UP = "up", "Good: to be learned"
+        DOWN = "down", "Bad: to be unlearned"
+
+    answer = models.ForeignKey(Answer, on_delete=models.CASCADE, related_name="thumbs", db_index=False)
+    reviewer = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    verdict = models.CharField(max_length=4, choices=Verdict)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["answer", "reviewer"], name="thumb_once")]
+
+
 class Preference(models.Model):
     """One reviewer's verdict on two answers to the same example."""
 
@@ -111,7 +127,7 @@ class Change(models.Model):
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="changes", db_index=False)
     example = models.ForeignKey(Example, on_delete=models.CASCADE, related_name="changes")
     reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    kind = models.CharField(max_length=12)  # star, rating, preference, tag, note, state, edit
+    kind = models.CharField(max_length=12)  # star, rating, thumb, preference, tag, note, state, edit
     target: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()  # what of the example it is about
     before: models.JSONField[Any, Any] = models.JSONField(null=True)
     after: models.JSONField[Any, Any] = models.JSONField(null=True)

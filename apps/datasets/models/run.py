@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import ApiKey, Project
 from apps.accounts.tenancy import TenantQuerySet
+from apps.batches.answers import Incomplete, Said, incomplete
 from apps.batches.models import Batch
 from apps.core.ids import new_id
 from apps.datasets.models.dataset import Dataset, Example, Split, Version, searchable
@@ -60,6 +61,8 @@ class Column(models.Model):
     revision = models.CharField(max_length=40, blank=True)
     answered = models.PositiveIntegerField(default=0)  # items with an answer
     failed = models.PositiveIntegerField(default=0)  # items whose request failed
+    incomplete = models.PositiveIntegerField(default=0, db_default=0)  # answers that are blank, cut off, refused …
+    blank = models.PositiveIntegerField(default=0, db_default=0)  # of these, those without text and calls
     due = models.BooleanField(default=False)  # what has no answer, or a failed one, waits to be sent as batches
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(db_default=Now())
@@ -134,6 +137,7 @@ class Item(models.Model):
     number = models.PositiveIntegerField()  # the example's
     answered = models.PositiveSmallIntegerField(default=0)  # columns with an answer
     failed = models.PositiveSmallIntegerField(default=0)  # columns whose request failed
+    incomplete = models.PositiveSmallIntegerField(default=0, db_default=0)  # columns with an answer that is not whole
     differs = models.BooleanField(default=False)  # two columns answered with different texts
     shortest = models.PositiveIntegerField(null=True)  # characters of the shortest and the longest answer
     longest = models.PositiveIntegerField(null=True)
@@ -141,6 +145,8 @@ class Item(models.Model):
     rejected = models.BooleanField(default=False)
     edited = models.BooleanField(default=False)
     rating = models.PositiveSmallIntegerField(null=True)  # the best that any of its answers got, 1 to 5
+    thumbs_up = models.PositiveSmallIntegerField(default=0, db_default=0)  # that any of its answers got
+    thumbs_down = models.PositiveSmallIntegerField(default=0, db_default=0)
     judge_score = models.FloatField(null=True)  # the best that any of its answers got from the latest judge
     reviews = models.PositiveSmallIntegerField(default=0)  # reviewers who are done with it
 
@@ -155,9 +161,12 @@ class Answer(models.Model):
     column = models.ForeignKey(Column, on_delete=models.CASCADE, related_name="answers", db_index=False)
     example = models.ForeignKey(Example, on_delete=models.CASCADE, related_name="answers")
     sample = models.PositiveSmallIntegerField(default=0)
-    text = models.TextField(blank=True)
+    text = models.TextField(blank=True)  # the content, and nothing else
     error = models.TextField(blank=True)  # why there is no answer
     finish_reason = models.CharField(max_length=30, blank=True)
+    reasoning = models.TextField(blank=True, db_default="")  # what it thought before
+    tool_calls = models.TextField(blank=True, db_default="")  # JSON; see apps.batches.answers.Said
+    refusal = models.TextField(blank=True, db_default="")
     input_tokens = models.PositiveIntegerField(default=0)
     output_tokens = models.PositiveIntegerField(default=0)
     latency_ms = models.PositiveIntegerField(default=0)
@@ -176,6 +185,15 @@ class Answer(models.Model):
             ),
         ]
         indexes = [GinIndex(searchable("text"), name="answer_search")]
+
+    @property
+    def said(self) -> Said:
+        return Said(self.text, self.reasoning, self.tool_calls, self.refusal, self.finish_reason)
+
+    @property
+    def incomplete(self) -> Incomplete | None:
+        """Why it should not be learned from as it is."""
+        return incomplete(self.said, self.output_tokens)
 
 
 class Judgement(models.Model):

@@ -13,7 +13,7 @@ from django.db.models import Avg
 from django.db.models.functions import Round
 
 from apps.core.errors import DomainError
-from apps.datasets.models import Dataset, Judge, Judgement, Preference, Rating, Run, Star
+from apps.datasets.models import Dataset, Judge, Judgement, Preference, Rating, Run, Star, Thumb
 
 LABELS = 40_000  # the latest; more take NLTK too long
 SECONDS = 60  # for all coefficients of a run
@@ -32,7 +32,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    about: str  # "ratings", "preferences", "stars"
+    about: str  # "ratings", "preferences", "stars", "thumbs"
     labels: int
     figures: tuple[Figure, ...]
 
@@ -50,10 +50,11 @@ class JudgeAgreement:
 
 
 def agreement(run: Run) -> tuple[Agreement, ...]:
-    """On ratings of models' answers, on preferences, on stars. Raises `DomainError` if it takes too long."""
+    """On ratings of models' answers, on preferences, on stars, on thumbs. Raises `DomainError` if it takes too long."""
     asked = {"ratings": (_ratings(run), "interval"), "preferences": (_preferences(run), "nominal")}
     if run.dataset.star_policy == Dataset.StarPolicy.REVIEWER:  # a shared star has nobody to agree with
         asked["stars"] = (_stars(run), "nominal")
+    asked["thumbs"] = (_thumbs(run), "nominal")
     found = _coefficients([{"labels": labels, "distance": distance} for labels, distance in asked.values()])
     return tuple(
         Agreement(about=about, labels=len(labels), figures=_figures(labels, values, about))
@@ -107,6 +108,11 @@ def _expanded(counts: list[list[int]], total: int) -> list[Label]:
 def _ratings(run: Run) -> list[Label]:
     rows = Rating.objects.filter(answer__column__run=run, answer__edit_of=None).order_by("-pk")
     return _labels(rows.values_list("reviewer__username", "answer", "value")[:LABELS])
+
+
+def _thumbs(run: Run) -> list[Label]:
+    rows = Thumb.objects.filter(answer__column__run=run, answer__edit_of=None).order_by("-pk")
+    return _labels(rows.values_list("reviewer__username", "answer", "verdict")[:LABELS])
 
 
 def _preferences(run: Run) -> list[Label]:

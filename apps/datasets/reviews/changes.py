@@ -12,7 +12,7 @@ from django.db.models import F, Func, QuerySet, TextField
 from apps.datasets.models import Change
 
 TEXT_CHARACTERS = 2_000  # of a note or an edit
-TEXTS = ("note", "edit", "state")
+TEXTS = ("thumb", "note", "edit", "state")
 
 
 class Start(Func):

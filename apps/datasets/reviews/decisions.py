@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from apps.core.errors import Conflict
 from apps.datasets import items
-from apps.datasets.models import Answer, Change, Example, Preference, Rating, Review, Star
+from apps.datasets.models import Answer, Change, Example, Preference, Rating, Review, Star, Thumb
 
 
 class Decision(Protocol):
@@ -103,6 +103,38 @@ class RatingOf:
 
     def _rows(self) -> Any:
         return Rating.objects.filter(answer=self.answer, reviewer=self.reviewer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThumbOf:
+    """State: up or down."""
+
+    kind: ClassVar[str] = "thumb"
+    example: Example
+    answer: int
+    reviewer: int
+
+    @property
+    def target(self) -> dict[str, Any]:
+        return {"answer": self.answer}
+
+    def shares(self, *states: Any) -> bool:
+        return False
+
+    def read(self) -> Any:
+        return self._rows().values_list("verdict", flat=True).first()
+
+    def write(self, state: Any) -> None:
+        if state is None:
+            self._rows().delete()
+        elif not self._rows().update(verdict=state):
+            Thumb.objects.create(answer_id=self.answer, reviewer_id=self.reviewer, verdict=state)
+
+    def refresh(self) -> None:
+        items.refresh_reviews([self.example.pk])
+
+    def _rows(self) -> Any:
+        return Thumb.objects.filter(answer=self.answer, reviewer=self.reviewer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +247,8 @@ class StateOf(_ReviewField):
 
 @dataclass(frozen=True, kw_only=True)
 class EditOf:
-    """State: the text that the author made of a model's answer."""
+    """State: the text that the author made of a model's answer. Its calls of tools stay, and so does what was thought
+    before it, unless the answer was cut off or refused."""
 
     kind: ClassVar[str] = "edit"
     answer: Answer  # the model's
@@ -244,6 +277,7 @@ class EditOf:
             origin = self.answer
             Answer.objects.create(
                 column_id=origin.column_id, example=self.example, sample=origin.sample, text=state,
+                reasoning="" if origin.incomplete else origin.reasoning, tool_calls=origin.tool_calls,
                 edit_of=origin, author_id=self.author,
             )  # fmt: skip
 
@@ -259,6 +293,7 @@ class EditOf:
         for rowset, noun in (
             (Star.objects.filter(answer__in=rows), "the star"),
             (Rating.objects.filter(answer__in=rows), "its ratings"),
+            (Thumb.objects.filter(answer__in=rows), "its thumbs"),
             (compared, "its preferences"),
         ):
             if rowset.exists():
@@ -276,7 +311,7 @@ def of(change: Change) -> Decision:
     if change.kind == EditOf.kind:
         origin = Answer.objects.select_related("column", "example").get(pk=change.target["answer"])
         return EditOf(answer=origin, author=reviewer)
-    personal = {kind.kind: kind for kind in (RatingOf, PreferenceOf, NoteOf, StateOf)}
+    personal = {kind.kind: kind for kind in (RatingOf, ThumbOf, PreferenceOf, NoteOf, StateOf)}
     return personal[change.kind](example=example, reviewer=reviewer, **change.target)
 
 

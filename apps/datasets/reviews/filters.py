@@ -12,13 +12,21 @@ from django.contrib.auth.models import User
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Length
 
+from apps.batches.answers import CUT_OFF, FILTERED
 from apps.core.errors import DomainError
 from apps.core.text import MAX_NAME, nearest_name, unrecognized
-from apps.datasets.models import Answer, Assignment, Column, Item, Review, Run, Star
+from apps.datasets.models import Answer, Assignment, Column, Item, Review, Run, Star, Thumb
 from apps.datasets.reviews import search, words
 
 TEXT_CHARACTERS = 500  # of a search
 INTEGER = 2**31 - 1  # PostgreSQL's largest
+INCOMPLETE = Q(error="") & (
+    ~Q(refusal="")
+    | Q(finish_reason__iregex=f"^({'|'.join((*CUT_OFF, FILTERED))})$")
+    | (Q(tool_calls="") & ~Q(text__regex=r"\S"))
+)
+"""Of answers; `apps.batches.answers.incomplete` in SQL."""
+THUMBS = {"up": Q(thumbs_up__gt=0), "down": Q(thumbs_down__gt=0), "none": Q(thumbs_up=0, thumbs_down=0)}
 
 
 def _one_of(values: tuple[str, ...], name: str, text: str) -> str:
@@ -74,15 +82,19 @@ class Filters:
     rating_min: int | None = _number(partial(_integer, 1, 5))
     """Of the best rating that any answer got."""
     rating_max: int | None = _number(partial(_integer, 1, 5))
+    thumb: str = _choice("up", "down", "none", "mine")
+    """Whether any answer has such a thumb, of whomever; "mine": one of `reviewer`'s."""
     tag: str = _text(_tag)
     failed: str = _choice("yes", "no")
+    incomplete: str = _choice("yes", "no")
+    """Whether an answer is blank, cut off, filtered or refused."""
     length_min: int | None = _number(partial(_integer, 0, INTEGER))
     """In characters, of the longest answer."""
     length_max: int | None = _number(partial(_integer, 0, INTEGER))
     """In characters, of the shortest answer."""
     column: int | None = _number(partial(_integer, 0, 32767))
     """The position of the column that `column_is` is about."""
-    column_is: str = _choice("failed", "missing", "longest", "edited")
+    column_is: str = _choice("failed", "incomplete", "missing", "longest", "edited")
     score_min: float | None = _number(_decimal)
     """Of the best score that the latest judge gave to any answer."""
     score_max: float | None = _number(_decimal)
@@ -141,7 +153,7 @@ class Filters:
 
     @property
     def _personal(self) -> bool:
-        return "mine" in (self.starred, self.reviewed, self.assigned) or self.reviewed == "todo"
+        return "mine" in (self.starred, self.thumb, self.reviewed, self.assigned) or self.reviewed == "todo"
 
     def _facts(self) -> Q:
         """What is kept beside the item itself."""
@@ -152,6 +164,9 @@ class Filters:
             q &= Q(differs=self.show == "differs")
         if self.failed:
             q &= Q(failed__gt=0) if self.failed == "yes" else Q(failed=0)
+        if self.incomplete:
+            q &= Q(incomplete__gt=0) if self.incomplete == "yes" else Q(incomplete=0)
+        q &= THUMBS.get(self.thumb, Q())
         if self.rated:
             q &= Q(rating__isnull=self.rated == "no")
         if self.reviewed and self.reviewed != "todo":
@@ -169,6 +184,9 @@ class Filters:
         own = {"example": OuterRef("example"), "reviewer": self._named(reviewer)}
         if self.starred == "mine":
             items = items.filter(Exists(Star.objects.filter(**own)))
+        if self.thumb == "mine":
+            given = Thumb.objects.filter(answer__column__run=run, answer__example=OuterRef("example"))
+            items = items.filter(Exists(given.filter(reviewer=self._named(reviewer))))
         if self.reviewed in ("mine", "todo"):
             decided = Exists(Review.objects.filter(**own).exclude(state=Review.State.OPEN))
             items = items.filter(decided if self.reviewed == "mine" else ~decided)
@@ -195,6 +213,8 @@ class Filters:
         models = answers.filter(edit_of=None)  # of which there is an index by column and example
         if self.column_is == "failed":
             return items.filter(Exists(models.exclude(error="")), failed__gt=0)
+        if self.column_is == "incomplete":
+            return items.filter(Exists(models.filter(INCOMPLETE)), incomplete__gt=0)
         if self.column_is == "missing":
             return items.filter(~Exists(models), answered__lt=len(columns))
         if self.column_is == "edited":

@@ -67,6 +67,7 @@ def read_columns(run: Run) -> tuple[ColumnHead, ...]:
         ColumnHead(
             column=column.position, id=column.pk, label=column.label, model_name=column.model_name,
             answered=column.answered, failed=column.failed,
+            incomplete=column.incomplete, blank=column.blank,
         )
         for column in run.columns.order_by("position")
     )  # fmt: skip

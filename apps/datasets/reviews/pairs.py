@@ -6,6 +6,7 @@ tell the sides from the numbers, and over many examples every pair of columns ge
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -40,7 +41,7 @@ def pair_of(row: Row, reviewer: User) -> Pair | None:
     """
     answered = [(cell.column, cell.samples[0]) for cell in row.cells if cell.samples and not cell.samples[0].error]
     pairs = list(combinations(answered, 2))
-    pairs = [pair for pair in pairs if pair[0][1].text != pair[1][1].text] or pairs
+    pairs = [pair for pair in pairs if _told(pair[0][1]) != _told(pair[1][1])] or pairs
     known = {(each.left, each.right) for each in row.preferences if not each.blind}
     pairs = [pair for pair in pairs if _ids(pair[0][1], pair[1][1]) not in known] or pairs
     if not pairs:
@@ -63,7 +64,12 @@ def _ids(one: Sample, other: Sample) -> tuple[int, int]:
     return min(one.answer, other.answer), max(one.answer, other.answer)
 
 
+def _told(side: Sample) -> tuple[Any, ...]:
+    """What a reviewer sees of it."""
+    return side.text.text, [call.function for call in side.calls]
+
+
 def _mark(left: Sample, right: Sample) -> str:
-    sides = [f"{side.answer}:{side.text.characters}:{side.text.text}" for side in (left, right)]
+    sides = [f"{side.answer}:{side.text.characters}:{_told(side)}" for side in (left, right)]
     seen = "\0".join(sides)
     return salted_hmac("datasets.pairs.mark", seen, algorithm="sha256").hexdigest()[:32]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from apps.batches.answers import Incomplete
+from apps.conversations.conversation import ToolCall
 from apps.datasets.reviews.differences import Piece
 
 
@@ -20,7 +22,10 @@ class Edit:
     author: str
     mine: bool
     text: Text
+    reasoning: Text
+    calls: tuple[ToolCall, ...]
     rating: int | None  # the reviewer's
+    thumb: str  # the reviewer's: up, down or empty
     stars: tuple[str, ...]  # usernames
     created_at: datetime
 
@@ -32,17 +37,21 @@ class Sample:
     answer: int
     sample: int  # from 0
     text: Text
+    reasoning: Text
+    calls: tuple[ToolCall, ...]
     error: str  # why there is no answer
     finish_reason: str
+    incomplete: Incomplete | None  # why it should not be learned from as it is
     input_tokens: int
     output_tokens: int
     latency_ms: int
     rating: int | None  # the reviewer's
+    thumb: str  # the reviewer's: up, down or empty
     score: int | None  # of the run's latest judge, 1 to 5
     stars: tuple[str, ...]  # usernames
     edit: Edit | None  # the reviewer's, or else the latest
     edits: int
-    same: bool  # its text is the baseline's; never of the baseline itself
+    same: bool  # its text and calls are the baseline's; never of the baseline itself
     diff: tuple[Piece, ...] | None  # against the baseline, where asked for, and both are short enough
 
 
@@ -68,7 +77,9 @@ class Row:
     example: int  # its id
     prompt: Text
     messages: tuple[dict[str, Any], ...]  # empty where they are too long to show
+    beside: dict[str, Any]  # what a request has beside messages, such as tools; empty where it is too long to show
     reference: Text
+    reference_messages: tuple[dict[str, Any], ...]  # where the text does not say all of it, and they are not too long
     tags: tuple[str, ...]
     cells: tuple[Cell, ...]  # one for each column, in order
     state: str  # of the reviewer's review
@@ -89,6 +100,8 @@ class ColumnHead:
     model_name: str
     answered: int
     failed: int
+    incomplete: int
+    blank: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

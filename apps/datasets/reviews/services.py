@@ -14,7 +14,7 @@ from django.db.models import OuterRef, Subquery
 from django.db.models.functions import Now
 
 from apps.core.errors import Conflict, DomainError
-from apps.datasets.models import Answer, Change, Dataset, Example, Preference, Review
+from apps.datasets.models import Answer, Change, Dataset, Example, Preference, Review, Thumb
 from apps.datasets.reviews import decisions, locks, words
 from apps.datasets.reviews.decisions import Decision
 from apps.events.services import announce
@@ -26,14 +26,22 @@ Verdict = Preference.Verdict
 MIRRORED = {"left": "right", "right": "left"}
 
 
-def star(*, answer: Answer, reviewer: User) -> Change | None:
-    """Accept the answer as its example's best; a star that another answer had moves here, and takes the new giver."""
+class NeedsConsent(Conflict):
+    """The answer is blank, cut off, filtered or refused: learning it has to be meant. The code says which it is."""
+
+
+def star(*, answer: Answer, reviewer: User, accept: bool = False) -> Change | None:
+    """Accept the answer as its example's best; a star that another answer had moves here, and takes the new giver.
+
+    Raises `NeedsConsent` for an answer that is not whole, unless the reviewer knows and will `accept` that.
+    """
     if answer.error:
         raise DomainError("This answer failed: it cannot have the star. Edit it, and star the edit.", param="answer")
     decision = _star_of(answer.example, reviewer)
     before = decision.read()
     if before and before["answer"] == answer.pk:
         return None
+    _check_whole(answer, accept, "star")
     return _decide(decision, reviewer, {"answer": answer.pk, "reviewer": reviewer.pk})
 
 
@@ -57,6 +65,21 @@ def rate(*, answer: Answer, reviewer: User, value: int | None) -> Change | None:
         raise DomainError("This answer failed: there is nothing to rate.", param="answer")
     decision = decisions.RatingOf(example=answer.example, answer=answer.pk, reviewer=reviewer.pk)
     return _decide(decision, reviewer, value)
+
+
+def thumb(*, answer: Answer, reviewer: User, verdict: str | None, accept: bool = False) -> Change | None:
+    """`verdict` is one of `Thumb.Verdict`; None takes the reviewer's thumb away.
+
+    Raises `NeedsConsent` as `star` does, for a thumb up.
+    """
+    if verdict is not None and verdict not in Thumb.Verdict.values:
+        raise DomainError(f"'verdict' is one of {', '.join(Thumb.Verdict.values)}.", param="verdict")
+    if answer.error:
+        raise DomainError("This answer failed: there is nothing to give a thumb to.", param="answer")
+    if verdict == Thumb.Verdict.UP:
+        _check_whole(answer, accept, "thumb")
+    decision = decisions.ThumbOf(example=answer.example, answer=answer.pk, reviewer=reviewer.pk)
+    return _decide(decision, reviewer, verdict and str(verdict))
 
 
 def prefer(*, left: Answer, right: Answer, reviewer: User, verdict: str | None, blind: bool = False) -> Change | None:
@@ -167,6 +190,13 @@ def _write(decision: Decision, dataset: Dataset, state: Any) -> None:
         number, answer = decision.example.number, state["answer"]
         data = {"id": dataset.uid, "example": number, "answer": answer, "reviewer": giver}
         announce(type="example.starred", project=dataset.project, data=data)
+
+
+def _check_whole(answer: Answer, accept: bool, what: str) -> None:
+    why = None if accept else answer.incomplete
+    if why is not None:
+        advice = f"Edit it and give the {what} to the edit, or say that you accept it as it is."
+        raise NeedsConsent(f"{why.sentence} {advice}", param="accept", code=f"{why.code}_answer")
 
 
 def _star_of(example: Example, reviewer: User) -> Decision:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count, F
 
-from apps.datasets.models import Preference, Rating, Run
+from apps.datasets.models import Preference, Rating, Run, Thumb
 
 RESAMPLES = 1_000
 DRAWN = 200  # verdicts; more are not drawn one by one: their counts are close to normally distributed
@@ -42,6 +42,13 @@ class Ratings:
     count: int
     mean: float | None
     distribution: tuple[int, int, int, int, int]  # of 1 to 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thumbs:
+    column: int  # position
+    up: int
+    down: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,15 @@ def ratings(run: Run) -> tuple[Ratings, ...]:
         counts[position][value] = number
     positions = run.columns.order_by("position").values_list("position", flat=True)
     return tuple(_ratings(position, counts[position]) for position in positions)
+
+
+def thumbs(run: Run) -> tuple[Thumbs, ...]:
+    """Of each column, with thumbs or without, in order."""
+    rows = Thumb.objects.filter(answer__column__run=run, answer__edit_of=None)
+    counted = rows.values_list("answer__column__position", "verdict").annotate(number=Count("pk")).order_by()
+    counts = {(position, verdict): number for position, verdict, number in counted}
+    positions = run.columns.order_by("position").values_list("position", flat=True)
+    return tuple(Thumbs(column=at, up=counts.get((at, "up"), 0), down=counts.get((at, "down"), 0)) for at in positions)
 
 
 def _ratings(position: int, counts: Counter[int]) -> Ratings:

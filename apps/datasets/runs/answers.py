@@ -5,13 +5,17 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Greatest
 
+from apps.batches.answers import Said, incomplete
 from apps.datasets import items
 from apps.datasets.models import Column
 
 _FIELDS = {
     "example_id": "bigint", "sample": "int", "text": "text", "error": "text", "finish_reason": "text",
-    "input_tokens": "int", "output_tokens": "int", "latency_ms": "int",
+    "reasoning": "text", "tool_calls": "text", "refusal": "text", "input_tokens": "int", "output_tokens": "int",
+    "latency_ms": "int",
 }  # fmt: skip
 
 # A failed answer gives way to a later one, in place: what was said about it (an edit) stays with the example.
@@ -21,6 +25,7 @@ SELECT %(column)s, {", ".join(_FIELDS)}
 FROM unnest({", ".join(f"%({name})b::{kind}[]" for name, kind in _FIELDS.items())}) AS u({", ".join(_FIELDS)})
 ON CONFLICT (column_id, example_id, sample) WHERE edit_of_id IS NULL DO UPDATE SET
     text = excluded.text, error = excluded.error, finish_reason = excluded.finish_reason,
+    reasoning = excluded.reasoning, tool_calls = excluded.tool_calls, refusal = excluded.refusal,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, latency_ms = excluded.latency_ms,
     created_at = now()
 WHERE a.error <> ''
@@ -45,17 +50,28 @@ ON CONFLICT (column_id, example_id, sample) WHERE edit_of_id IS NULL DO NOTHING 
 
 class Row(NamedTuple):
     example_id: int
-    sample: int
-    text: str
-    error: str
-    finish_reason: str
-    input_tokens: int
-    output_tokens: int
-    latency_ms: int
+    sample: int = 0
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: str = ""
+    refusal: str = ""
+    finish_reason: str = ""
+    error: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency_ms: int = 0
+
+    @property
+    def said(self) -> Said:
+        return Said(self.text, self.reasoning, self.tool_calls, self.refusal, self.finish_reason)
 
 
 def failure(example_id: int, error: str, latency_ms: int = 0) -> Row:
-    return Row(example_id, 0, "", error, "", 0, 0, latency_ms)
+    return Row(example_id, error=error, latency_ms=latency_ms)
+
+
+def answer(example_id: int, sample: int, said: Said, **more: int) -> Row:
+    return Row(example_id, sample, *said, **more)  # type: ignore[arg-type] # `Said` has these fields, in this order
 
 
 def put(column: Column, rows: Sequence[Row]) -> None:
@@ -70,9 +86,11 @@ def put(column: Column, rows: Sequence[Row]) -> None:
     _execute(_PUT, column=column.pk, **{name: [getattr(row, name) for row in fresh] for name in _FIELDS})
     items.refresh_answers(column.run_id, list({row.example_id for row in fresh}))
     first = [row for row in fresh if not row.sample]
-    answered = sum(not row.error for row in first)
+    answered = [row for row in first if not row.error]
     replaced = sum(row.example_id in known for row in first)
-    _add(column, answered, len(first) - answered - replaced)
+    reasons = [found.code for row in answered if (found := incomplete(row.said))]
+    counts = {"incomplete": len(reasons), "blank": reasons.count("blank")}
+    _add(column, answered=len(answered), failed=len(first) - len(answered) - replaced, **counts)
 
 
 def fail_missing(column: Column, first: int, last: int, error: str) -> int:
@@ -83,7 +101,7 @@ def fail_missing(column: Column, first: int, last: int, error: str) -> int:
         examples = [row[0] for row in cursor.fetchall()]
     if examples:
         items.refresh_answers(column.run_id, examples)
-        _add(column, 0, len(examples))
+        _add(column, failed=len(examples))
     return len(examples)
 
 
@@ -94,12 +112,8 @@ def _known(column: Column, rows: Sequence[Row]) -> dict[int, str]:
         return dict(cursor.fetchall())
 
 
-def _add(column: Column, answered: int, failed: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE datasets_column SET answered = answered + %s, failed = greatest(failed + %s, 0) WHERE id = %s",
-            (answered, failed, column.pk),
-        )
+def _add(column: Column, **counts: int) -> None:
+    Column.objects.filter(pk=column.pk).update(**{name: Greatest(F(name) + more, 0) for name, more in counts.items()})
 
 
 def _execute(sql: str, **values: Any) -> None:

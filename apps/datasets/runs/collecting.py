@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
+from apps.batches.answers import incomplete
 from apps.batches.models import Batch
 from apps.core import attempts, leases
 from apps.datasets import items
@@ -153,15 +154,13 @@ def _rows(example: int, result: Result) -> list[answers.Row]:
     except completions.Unreadable as error:
         return [answers.failure(example, str(error), result.latency_ms)]
     return [
-        answers.Row(
+        answers.answer(
             example,
             sample,
-            choice.text,
-            "",
-            choice.finish_reason,
-            0 if sample else result.input_tokens,
-            choice.output_tokens,
-            result.latency_ms,
+            choice.said,
+            input_tokens=0 if sample else result.input_tokens,
+            output_tokens=choice.output_tokens,
+            latency_ms=result.latency_ms,
         )
         for sample, choice in enumerate(choices)
     ]
@@ -171,10 +170,13 @@ def _score(result: Result) -> judging.Score:
     if result.failed:
         return judging.Score(result.number, 0, _error(result))
     try:
-        text = completions.read(result.body, result.output_tokens)[0].text
+        choice = completions.read(result.body, result.output_tokens)[0]
     except completions.Unreadable as error:
         return judging.Score(result.number, 0, str(error))
-    return judging.Score(result.number, *judging.read_score(text))
+    why = incomplete(choice.said, choice.output_tokens)
+    if why and not choice.said.text.strip():
+        return judging.Score(result.number, 0, f"{judging.NO_SCORE}{why.sentence}")
+    return judging.Score(result.number, *judging.read_score(choice.said.text))
 
 
 def _error(result: Result) -> str:

@@ -1,11 +1,12 @@
-"""What a chat completion says: choices with their texts. It runs for every answer, and trusts none of them."""
+"""What a chat completion says: its choices in their parts. It runs for every answer, and trusts none of them."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
+from apps.batches.answers import Said, answers_in, calls_text
 from apps.batches.texts import answer_text, parsed
+from apps.conversations.conversation import ToolCall
 
 ERROR_CHARACTERS = 5_000
 FINISH_CHARACTERS = 30
@@ -16,17 +17,19 @@ class Unreadable(ValueError):
     """It is not a chat completion that has choices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    text: str
-    finish_reason: str
+class Choice(NamedTuple):
+    said: Said
     output_tokens: int = 0
 
 
 class _Message(msgspec.Struct):
     content: str | None = None
-    reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    refusal: str | None = None
+    function_call: None = None
+    """A call of this older form is read with patience."""
 
 
 class _Choice(msgspec.Struct):
@@ -45,17 +48,13 @@ _decode = msgspec.json.Decoder(_Completion).decode
 def read(body: str, output_tokens: int) -> list[Choice]:
     """The choices in their order; the tokens are those of all, and are shared by length. Raises `Unreadable`."""
     try:
-        choices = sorted(_decode(body).choices, key=lambda choice: choice.index)
+        said = [_said(choice) for choice in sorted(_decode(body).choices, key=lambda choice: choice.index)]
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        choices = _slowly(body)
-    if not choices:
+        said = _slowly(body)
+    if not said:
         raise Unreadable(UNREADABLE)
-    texts = [_text(choice.message) for choice in choices]
-    shares = share(output_tokens, [len(text) for text in texts])
-    return [
-        Choice(text, clean(choice.finish_reason or "", FINISH_CHARACTERS), tokens)
-        for text, choice, tokens in zip(texts, choices, shares, strict=True)
-    ]
+    shares = share(output_tokens, [len(each.text) + len(each.reasoning) + len(each.tool_calls) for each in said])
+    return [Choice(each, tokens) for each, tokens in zip(said, shares, strict=True)]
 
 
 def share(total: int, weights: list[int]) -> list[int]:
@@ -79,21 +78,27 @@ def clean(text: str, most: int | None = None) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()[:most]
 
 
-def _text(message: _Message) -> str:
-    text = message.content or message.reasoning_content or message.reasoning or ""
+def _said(choice: _Choice) -> Said:
+    """By the rule of `answers_in`, at C speed."""
+    message = choice.message
+    calls = calls_text(message.tool_calls or ())
+    return Said(
+        _without_nul(message.content or ""),
+        _without_nul(message.reasoning or message.reasoning_content or ""),
+        calls.replace("\\u0000", "\\ufffd") if "\\u0000" in calls else calls,
+        _without_nul(message.refusal or ""),
+        clean(choice.finish_reason or "", FINISH_CHARACTERS),
+    )
+
+
+def _without_nul(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
-def _slowly(body: str) -> list[_Choice]:
+def _slowly(body: str) -> list[Said]:
     """Of what the strict decoder refuses: contents in parts, broken Unicode."""
     value = parsed(body)
     choices = value.get("choices") if isinstance(value, dict) else None
     if not isinstance(choices, list):
         return []
-    return [_choice(choice) for choice in choices if isinstance(choice, dict)]
-
-
-def _choice(choice: dict[str, Any]) -> _Choice:
-    reason = choice.get("finish_reason")
-    text = clean(answer_text({"choices": [choice]}))
-    return _Choice(_Message(text), reason if isinstance(reason, str) else None)
+    return [said._replace(finish_reason=said.finish_reason[:FINISH_CHARACTERS]) for said in answers_in(value)]

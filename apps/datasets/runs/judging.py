@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Count, F, QuerySet
 
 from apps.accounts.models import ApiKey
+from apps.batches.answers import as_text
 from apps.batches.texts import parsed, prompt_text
 from apps.core import bell
 from apps.core.errors import DomainError
@@ -135,9 +136,9 @@ def to_score(judge: Judge) -> QuerySet[Answer]:
 
 def lines(judge: Judge) -> Iterator[requests.Line]:
     prompt = requests.Prompt(judge.model_name, judge.parameters)
-    rows = to_score(judge).order_by("pk").values_list("pk", "text", "example__messages", "example__reference")
-    for pk, text, messages, reference in rows.iterator(chunk_size=FETCH):
-        asked = question(judge, messages=messages, reference=reference, answer=text)
+    fields = ("pk", "text", "tool_calls", "example__messages", "example__reference")
+    for pk, text, calls, messages, reference in to_score(judge).order_by("pk").values_list(*fields).iterator(FETCH):
+        asked = question(judge, messages=messages, reference=reference, answer=as_text(text, calls))
         yield requests.line(pk, prompt.body(msgspec.json.encode(asked).decode()))
 
 

@@ -164,6 +164,8 @@ def _column_snapshot(run: Run, column: Column, batches: list[Any]) -> Snapshot:
         "total": run.items_total,
         "answered": column.answered,
         "failed": column.failed,
+        "incomplete": column.incomplete,
+        "blank": column.blank,
         **_tokens(batches),
         "batches": [{"id": batch.batch.uid, "status": batch.batch.status} for batch in batches],
     }

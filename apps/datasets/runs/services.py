@@ -34,6 +34,7 @@ from apps.datasets.models import (
     RunBatch,
     Split,
     Star,
+    Thumb,
     Version,
 )
 from apps.datasets.runs import parameters as sampling
@@ -66,6 +67,7 @@ _PARTS: tuple[tuple[type[Row], str], ...] = (
     (Preference, "left__column__run"),
     (Preference, "right__column__run"),
     (Rating, "answer__column__run"),
+    (Thumb, "answer__column__run"),
     (Star, "answer__column__run"),
     (Answer, "column__run"),
     (Item, "run"),

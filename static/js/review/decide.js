@@ -5,8 +5,14 @@ import { alone, busy, post, setup } from "./server.js";
 import { showProgress } from "./progress.js";
 import { say, unsaved } from "./say.js";
 
+const CONSENT = 8000; // milliseconds in which a second press says that an answer is accepted as it is
+let asked = { what: "", until: 0 };
+
+/** What a second press of the same key adds: the reviewer has read why the answer is not whole. */
+const consent = (what) => ({ accept: asked.what === what && Date.now() < asked.until });
+
 /** Ask for a verb about the row where the reviewer is. Resolves to the answer, or null when it was refused. */
-export async function decide(verb, body, { preview = null, keepFaces = true, anywhere = false } = {}) {
+export async function decide(verb, body, { preview = null, keepFaces = true, anywhere = false, again = null } = {}) {
   const at = row();
   if (busy() || (!at && !anywhere) || (at && unsaved(at))) return null;
   if (!setup().mayChange) return refuse("You may look, but not decide. Ask an owner to make you a curator.");
@@ -16,15 +22,22 @@ export async function decide(verb, body, { preview = null, keepFaces = true, any
   return alone(async () => {
     try {
       const said = await post(verb, body);
+      asked = { what: "", until: 0 };
       settle(said, { keepFaces });
       if (verb === "state" || verb === "undo") showProgress();
       return said;
     } catch (error) {
       if (before && rowOf(at.dataset.number) === at) replaceRow(Number(at.dataset.number), before.outerHTML);
-      refuse(error.message);
-      return null;
+      if (error.answer?.consent && again) return ask(error.message, `${verb} ${body.answer}`, again);
+      return refuse(error.message);
     }
   });
+}
+
+function ask(message, what, again) {
+  asked = { what, until: Date.now() + CONSENT };
+  say(`${message} Press again to accept it.`, { bad: true, accept: again });
+  return null;
 }
 
 export function settle(said, { keepFaces = true } = {}) {
@@ -51,7 +64,21 @@ export function star() {
   const of = decidable();
   if (!of) return null;
   if (of.hasAttribute("data-starred")) return decide("unstar", { number: number() }, { preview: () => mark(of, false) });
-  return decide("star", { answer: answer(of) }, { preview: () => mark(of, true) });
+  const what = answer(of);
+  return decide("star", { answer: what, ...consent(`star ${what}`) }, { preview: () => mark(of, true), again: star });
+}
+
+/** The same thumb again takes it away. */
+export function thumb(verdict) {
+  const of = decidable();
+  if (!of) return null;
+  const what = answer(of);
+  const given = of.querySelector("[data-thumb][aria-pressed=true]")?.dataset.thumb;
+  const wanted = given === verdict ? null : verdict;
+  return decide("thumb", { answer: what, verdict: wanted, ...consent(`thumb ${what}`) }, {
+    preview: () => of.querySelectorAll("[data-thumb]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.thumb === wanted))),
+    again: () => thumb(verdict),
+  });
 }
 
 function mark(of, on) {

@@ -4,7 +4,7 @@
 // not decide about what nobody has seen. A key that repeats only moves.
 
 import { aside, fade, row, step, turnFace, typing } from "./grid.js";
-import { compared, done, prefer, rate, reject, star, undo } from "./decide.js";
+import { compared, done, prefer, rate, reject, star, thumb, undo } from "./decide.js";
 import { edit, note, tag } from "./editors.js";
 import { busy, root, setup } from "./server.js";
 import { changed, go, nextOfQueue, turn } from "./pages.js";
@@ -62,14 +62,15 @@ const MOVES = {
 const ACTIONS = {
   ...MOVES,
   g: star, e: edit, n: note, r: reject, u: () => undo(), x: () => prefer("neither"), a: () => prefer("left"), b: () => prefer("right"),
+  "+": () => thumb("up"), "-": () => thumb("down"),
   t: () => (blind() ? prefer("tie") : tag()), tie: () => prefer("tie"),
   d: () => !blind() && show({ diff: toggled("diff") }), m: rendering, s: height,
   v: () => location.assign(changed({ blind: toggled("blind"), after: null, diff: null, column: null, column_is: null })),
   "/": () => document.querySelector("#filters [name=text]").select(), "?": help, "Ctrl+Enter": saveAndNext, Enter: details,
   ...Object.fromEntries([0, 1, 2, 3, 4, 5].map((value) => [String(value), () => rate(value)])),
 };
-const OPEN_ONLY = new Set(["g", "e", "d", "0", "1", "2", "3", "4", "5", "tie", "Enter"]); // not in blind mode
-const SAME = { arrowdown: "j", arrowup: "k", arrowleft: "h", arrowright: "l" };
+const OPEN_ONLY = new Set(["g", "+", "-", "e", "d", "0", "1", "2", "3", "4", "5", "tie", "Enter"]); // not in blind mode
+const SAME = { arrowdown: "j", arrowup: "k", arrowleft: "h", arrowright: "l", "=": "+", "_": "-" };
 
 function nameOf(event) {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return "Ctrl+Enter";

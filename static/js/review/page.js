@@ -1,7 +1,7 @@
 // The review page: who listens to what.
 
 import { cells, fade, openText, row, rows, rowOf, select, showFace } from "./grid.js";
-import { rate, star } from "./decide.js";
+import { rate, star, thumb } from "./decide.js";
 import { close, details, detailsOpen, fill } from "./details.js";
 import { click, nameSides, press } from "./keys.js";
 import { fetchAhead, go, more, nextOfQueue, turn } from "./pages.js";
@@ -41,6 +41,8 @@ function decideHere(event, target) {
   const rated = target.closest("[data-rate]");
   if (rated) return rate(rated.getAttribute("aria-pressed") === "true" ? 0 : Number(rated.dataset.rate));
   if (target.closest("[data-star]")) return star();
+  const thumbed = target.closest("[data-thumb]");
+  if (thumbed) return thumb(thumbed.dataset.thumb);
   const face = target.closest("[data-face]");
   if (face) return showFace(face.closest(".rv-cell"), Number(face.dataset.face));
   if (target.closest("[data-details]") && !opensElsewhere(event)) {

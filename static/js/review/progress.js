@@ -17,13 +17,14 @@ export async function showProgress() {
   bar.setAttribute("aria-valuemax", assigned);
 }
 
-/** Of each column's ratings. In blind mode there are no columns. */
+/** Of each column's ratings and thumbs. In blind mode there are no columns. */
 export async function showMeans() {
   if (setup().blind) return;
   const { columns } = await read("means/").catch(() => ({ columns: [] }));
-  for (const { column, mean, ratings } of columns) {
+  for (const { column, mean, ratings, up, down } of columns) {
     const place = document.querySelector(`[data-head="${column}"] [data-mean]`);
-    if (place) place.textContent = ` · rated ${mean.toFixed(1)} (${figure(ratings)})`;
+    const rated = ratings ? ` · rated ${mean.toFixed(1)} (${figure(ratings)})` : "";
+    if (place) place.textContent = rated + (up + down ? ` · thumbs ${figure(up)} up, ${figure(down)} down` : "");
   }
 }
 

@@ -3,8 +3,8 @@
 const SHOWN = 8000; // milliseconds
 let timer = 0;
 
-/** `undo` is called by the button beside the sentence. */
-export function say(sentence, { bad = false, undo = null } = {}) {
+/** `undo` and `accept` are called by buttons beside the sentence. */
+export function say(sentence, { bad = false, undo = null, accept = null } = {}) {
   const toast = document.getElementById("toast");
   toast.replaceChildren(Object.assign(document.createElement("span"), { textContent: sentence }));
   toast.toggleAttribute("data-bad", bad);
@@ -12,6 +12,11 @@ export function say(sentence, { bad = false, undo = null } = {}) {
     const button = Object.assign(document.createElement("button"), { type: "button", className: "rv-button" });
     button.append("Undo ", Object.assign(document.createElement("kbd"), { textContent: "U" }));
     button.addEventListener("click", undo);
+    toast.append(button);
+  }
+  if (accept) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "rv-button", textContent: "Accept it" });
+    button.addEventListener("click", accept);
     toast.append(button);
   }
   toast.toggleAttribute("data-shown", true);
