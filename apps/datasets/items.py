@@ -10,27 +10,40 @@ from django.db import connection
 
 from apps.batches.answers import CUT_OFF, FILTERED
 
-# Of an answer `a`: the code of `apps.batches.answers.incomplete`, empty for a whole answer and for one that failed.
-INCOMPLETE = rf"""
+_INCOMPLETE = rf"""
 CASE WHEN a.error <> '' THEN '' WHEN a.refusal <> '' THEN 'refused'
     WHEN lower(a.finish_reason) = '{FILTERED}' THEN '{FILTERED}'
     WHEN a.tool_calls = '' AND a.text !~ '\S' THEN 'blank'
     WHEN lower(a.finish_reason) IN ({", ".join(f"'{reason}'" for reason in CUT_OFF)}) THEN 'cut_off' ELSE '' END
 """
-CALLS = """regexp_replace(a.tool_calls, '"id":"[^"]*"', '', 'g')"""
-"""Without their ids, which are random."""
+_CALLS = """regexp_replace(a.tool_calls, '"id":"[^"]*"', '', 'g')"""
+
+
+def incomplete_of(answer: str) -> str:
+    """SQL: the code of `apps.batches.answers.incomplete`; "" for a whole answer, and for one that failed."""
+    return _INCOMPLETE.replace("a.", f"{answer}.")
+
+
+def calls_of(answer: str) -> str:
+    """SQL: its calls without their ids, which are random."""
+    return _CALLS.replace("a.", f"{answer}.")
+
+
+def _filled(sql: str) -> str:
+    return sql.replace("<incomplete>", incomplete_of("a")).replace("<calls>", calls_of("a"))
+
 
 # Items are found by their example, hence each + 0: of a run that was just started the planner knows nothing, and would
 # read all of its items for each example.
-_ANSWERS = f"""
+_ANSWERS = _filled("""
 UPDATE datasets_item i SET answered = f.answered, failed = f.failed, incomplete = f.incomplete, differs = f.texts > 1,
     shortest = f.shortest, longest = f.longest, edited = f.edited
 FROM (
     SELECT a.example_id,
         count(DISTINCT a.column_id) FILTER (WHERE a.error = '') AS answered,
         count(DISTINCT a.column_id) FILTER (WHERE a.error <> '') AS failed,
-        count(DISTINCT a.column_id) FILTER (WHERE a.edit_of_id IS NULL AND {INCOMPLETE} <> '') AS incomplete,
-        count(DISTINCT md5(a.text || {CALLS})) FILTER (WHERE a.error = '' AND a.sample = 0 AND a.edit_of_id IS NULL)
+        count(DISTINCT a.column_id) FILTER (WHERE a.edit_of_id IS NULL AND <incomplete> <> '') AS incomplete,
+        count(DISTINCT md5(a.text || <calls>)) FILTER (WHERE a.error = '' AND a.sample = 0 AND a.edit_of_id IS NULL)
             AS texts,
         min(length(a.text)) FILTER (WHERE a.error = '') AS shortest,
         max(length(a.text)) FILTER (WHERE a.error = '') AS longest,
@@ -39,20 +52,20 @@ FROM (
     WHERE c.run_id = %(run)s AND a.example_id = ANY(%(examples)s)
     GROUP BY a.example_id
 ) f WHERE i.run_id + 0 = %(run)s AND i.example_id = f.example_id
-"""  # noqa: S608 - constants only
+""")
 
-_COLUMNS = f"""
+_COLUMNS = _filled("""
 UPDATE datasets_column c SET answered = f.answered, failed = f.failed, incomplete = f.incomplete, blank = f.blank
 FROM (
     SELECT c.id,
         count(DISTINCT a.example_id) FILTER (WHERE a.error = '') AS answered,
         count(DISTINCT a.example_id) FILTER (WHERE a.error <> '') AS failed,
-        count(*) FILTER (WHERE a.sample = 0 AND {INCOMPLETE} <> '') AS incomplete,
-        count(*) FILTER (WHERE a.sample = 0 AND {INCOMPLETE} = 'blank') AS blank
+        count(*) FILTER (WHERE a.sample = 0 AND <incomplete> <> '') AS incomplete,
+        count(*) FILTER (WHERE a.sample = 0 AND <incomplete> = 'blank') AS blank
     FROM datasets_column c LEFT JOIN datasets_answer a ON a.column_id = c.id AND a.edit_of_id IS NULL
     WHERE c.id = ANY(%(columns)s) GROUP BY c.id
 ) f WHERE c.id = f.id
-"""  # noqa: S608 - constants only
+""")
 
 _REVIEWS = """
 UPDATE datasets_item i SET

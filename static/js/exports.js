@@ -37,6 +37,7 @@ async function count(form) {
   const noun = told.pairs ? "pair" : "row";
   output.toggleAttribute("data-bad", Boolean(told.error) || told.rows === 0);
   output.textContent = told.error ?? (told.rows ? `${told.rows.toLocaleString()} ${noun}${told.rows === 1 ? "" : "s"} would be exported${told.rows === told.examples ? "" : `, of ${told.examples.toLocaleString()} examples`}` : "Nothing would be exported: no such example has such an answer");
+  if (told.left_out) output.textContent += `. ${told.left_out}`;
 }
 
 function start(form) {

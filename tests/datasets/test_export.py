@@ -54,7 +54,7 @@ def test_the_manifest_says_how_rows_were_chosen(project: Project) -> None:
     assert (told["version"], told["filters"], told["answers"]) == (1, {"starred": "yes"}, "starred")
     assert told["run"]["parameters"] == {"temperature": 0.5}
     assert {"label": "large", "model": "large", "revision": "abc123"} in told["models"]
-    assert told["reviewers"] == {"mia": {"stars": 3, "ratings": 0, "preferences": 0}}
+    assert told["reviewers"] == {"mia": {"stars": 3, "ratings": 0, "thumbs": 0, "preferences": 0}}
     assert told["counts"] == {
         "rows": 3, "left_out": 0, "parts": {"train": 3}, "examples": 3, "without_answer": 0, "reasons": {},
     }  # fmt: skip
@@ -162,7 +162,7 @@ def test_preferences_are_the_majoritys(project: Project) -> None:
             "non_preferred_output": [{"role": "assistant", "content": "a"}],
         }
     ]
-    assert export.manifest["reviewers"]["mia"] == {"stars": 0, "ratings": 0, "preferences": 3}
+    assert export.manifest["reviewers"]["mia"] == {"stars": 0, "ratings": 0, "thumbs": 0, "preferences": 3}
 
 
 def test_the_gold_star_against_all_that_differ(project: Project) -> None:

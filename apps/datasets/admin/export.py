@@ -25,7 +25,7 @@ from apps.datasets.admin.filterbar import WORDS
 from apps.datasets.admin.links import links_of
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
-from apps.datasets.exports.job import TOPIC
+from apps.datasets.exports.job import TOPIC, left_out_sentence
 from apps.datasets.exports.left_out import asked_for
 from apps.datasets.exports.manifest import policy_of
 from apps.datasets.jobs import current, snapshot_of
@@ -107,8 +107,9 @@ class ExportAdmin(PagesAdmin):
         try:
             chosen = export_choices.read(request, request.GET.dict())
             selection = chosen.selection()
-            examples = asked_for(selection).count()
-            return JsonResponse({"rows": exports.count(selection), "pairs": selection.pairs, "examples": examples})
+            said = left_out_sentence(exports.left_out(selection)).strip()
+            told = {"examples": asked_for(selection).count(), **({"left_out": said} if said else {})}
+            return JsonResponse({"rows": exports.count(selection), "pairs": selection.pairs, **told})
         except DomainError as error:
             return JsonResponse({"error": error.message})
 

@@ -14,7 +14,7 @@ from apps.core.errors import DomainError
 from apps.datasets.admin.filterbar import WORDS
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
-from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection
+from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, LEAVE_OUT, PAIR_POLICIES, POLICIES, Selection
 from apps.datasets.models import Dataset, Member, Run, Split
 from apps.datasets.reviews.filters import Filters
 from apps.models.models import HubToken
@@ -26,6 +26,7 @@ TITLES = {
     "reference": "Expected answer",
     "preferences": "Preferences",
     "starred_pairs": "Gold star against the rest",
+    "thumbs": "Thumbs",
     "reference_pairs": "Expected against rejected",
     "reference_labels": "Expected and rejected",
 }
@@ -43,19 +44,21 @@ class Chosen:
     split: Split | None
     part: str
     repository: str
+    incomplete: str = LEAVE_OUT
 
     def selection(self) -> Selection:
         """Raises `DomainError`."""
         return exports.select(
             dataset=self._dataset(), format=self.format, run=self.run, filters=self.filters, split=self.split,
-            part=self.part, answers=self.answers,
+            part=self.part, answers=self.answers, incomplete=self.incomplete,
         )  # fmt: skip
 
     def start(self, request: HttpRequest) -> Any:
         """The export. Raises `DomainError`."""
         return exports.start_export(
             dataset=self._dataset(), format=self.format, run=self.run, filters=self.filters, split=self.split,
-            part=self.part, answers=self.answers, repository=self.repository, created_by=signed_in(request),
+            part=self.part, answers=self.answers, repository=self.repository,
+            incomplete=self.incomplete, created_by=signed_in(request),
         )  # fmt: skip
 
     def _dataset(self) -> Dataset:
@@ -81,6 +84,7 @@ def read(request: HttpRequest, query: Mapping[str, str]) -> Chosen:
         split=_one(splits, query.get("split", "")) if dataset else None,
         part=query.get("part", ""),
         repository=query.get("repository", "").strip(),
+        incomplete=query.get("incomplete", LEAVE_OUT),
     )
 
 

@@ -23,7 +23,7 @@ from apps.core.errors import Conflict
 from apps.datasets.exports import services as exports
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.job import TOPIC
-from apps.datasets.exports.selection import LABEL_POLICIES, PAIR_POLICIES, POLICIES
+from apps.datasets.exports.selection import INCLUDE, LABEL_POLICIES, LEAVE_OUT, PAIR_POLICIES, POLICIES
 from apps.datasets.models import Dataset, Export, Member, Run, Split
 from apps.datasets.reviews.filters import Filters
 from apps.events import sse
@@ -51,6 +51,12 @@ class NewExportSerializer(serializers.Serializer[Any]):
     part = serializers.ChoiceField(
         Member.Part.values, required=False, default="", help_text="Of the split; left out: all of it."
     )
+    incomplete = serializers.ChoiceField(
+        [LEAVE_OUT, INCLUDE],
+        required=False,
+        default=LEAVE_OUT,
+        help_text="Answers that are cut off, filtered or refused, and that nobody starred all the same.",
+    )
     repository = serializers.CharField(
         max_length=200,
         required=False,
@@ -69,6 +75,7 @@ class ExportSerializer(serializers.Serializer[Export]):
     filters = serializers.DictField(source="spec.filters")
     split = serializers.CharField(source="spec.split", allow_blank=True)
     part = serializers.CharField(source="spec.part", allow_blank=True)
+    incomplete = serializers.CharField(source="spec.incomplete", default=LEAVE_OUT)
     repository = serializers.CharField(allow_blank=True)
     status = serializers.ChoiceField(Export.Status.values)
     message = serializers.CharField(allow_blank=True, help_text="Why it failed, or what was left out.")
@@ -132,6 +139,7 @@ class ExportsView(ProjectView):
             part=values["part"],
             answers=values["answers"],
             repository=values["repository"],
+            incomplete=values["incomplete"],
         )
         return dict(ExportSerializer(export).data)
 

@@ -11,6 +11,7 @@ from apps.conversations.conversation import Conversation, Message, Messages, dec
 from apps.conversations.errors import RowError
 from apps.conversations.messages import read_messages
 from apps.datasets.exports.formats import Row
+from apps.datasets.items import calls_of
 
 COLUMNS = """
 e.number, chosen.tie, e.messages, chosen.text, chosen.rejected, chosen.label, coalesce(m.part, 'train'), e.key, e.tags,
@@ -55,6 +56,21 @@ def one_of_each_kind(rows: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
             yield row_of(values)
 
 
+def said_of(answer: str) -> str:
+    """SQL: what two answers are compared by, and what tells whether there is one: the text, and calls without ids."""
+    calls = calls_of(answer)
+    return f"({answer}.text || CASE WHEN {answer}.tool_calls = '' THEN '' ELSE {calls} END)"
+
+
+def messages_of(answer: str) -> str:
+    """SQL: JSON of the answer's messages; "" where its text says all of it."""
+    return f"""(CASE WHEN {answer}.reasoning = '' AND {answer}.tool_calls = '' THEN '' ELSE
+    '[{{"role":"assistant","content":' ||
+    CASE WHEN {answer}.text ~ '\\S' THEN to_json({answer}.text)::text ELSE 'null' END ||
+    CASE WHEN {answer}.reasoning = '' THEN '' ELSE ',"reasoning_content":' || to_json({answer}.reasoning)::text END ||
+    CASE WHEN {answer}.tool_calls = '' THEN '' ELSE ',"tool_calls":' || {answer}.tool_calls END || '}}]' END)"""
+
+
 def row_of(values: tuple[Any, ...]) -> Row:
     """A row of `COLUMNS` and the messages of both sides, which are empty where the text says all of a side."""
     number, tie, messages, text, rejected, label, part, key, tags, request, data, better, worse = values
@@ -79,7 +95,12 @@ def _messages(text: str) -> Messages:
 def _side(text: str, messages: str) -> Messages:
     if not text.strip():
         return ()
-    return _messages(messages) if messages else (Message(role="assistant", content=text),)
+    if not messages:
+        return (Message(role="assistant", content=text),)
+    side = _messages(messages)
+    if not any(message.tool_calls for message in side):
+        return side
+    return read_messages(decoded(messages), "tool_calls", set())  # what a model wrote need not be JSON
 
 
 def _beside(request: str, data: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ that say so. Killed before that, it leaves bytes that no row names, and is begun
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,12 +27,13 @@ from apps.datasets.exports.formats import FORMATS, Row, Setting
 from apps.datasets.exports.left_out import UNFIT, LeftOut, owned
 from apps.datasets.exports.manifest import Tally
 from apps.datasets.exports.pushing import push
-from apps.datasets.exports.selection import Selection, selection_of
+from apps.datasets.exports.selection import TIE, Selection, selection_of
 from apps.datasets.jobs import Kind, Work
 from apps.datasets.models import Export
 from apps.events.services import announce
 
 TOPIC = "export"
+WORDS = {"cut_off": "cut off", "content_filter": "filtered"}
 NAMED = 5  # reasons in a sentence
 BESIDE = (".manifest.json", ".left-out.jsonl")
 """Of the names of the files that come with an export."""
@@ -58,14 +59,14 @@ def perform(work: Work[Export]) -> None:
             )
             stored.append(_write(work, selection, setting, tally, prefix))
             if not tally.rows:
-                raise DomainError(_nothing(tally.left_out))
+                raise DomainError(_nothing(tally.left_out) + left_out_sentence(tally.incomplete))
             url = push(work, stored[0].name, folder) if export.repository else ""
             name = filename(export, selection.version.number)
             whole = manifest.complete(setting.about(), stored[0], name)
             stored.append(storage.write(f"{prefix}.manifest", [manifest.encoded(whole)]))
             if len(tally.left_out.reasons):
                 stored.append(storage.write(f"{prefix}.left_out", tally.left_out.lines(export.dataset_id)))
-        _seal(work, stored, whole, _sentence(tally.left_out, selection, url))
+        _seal(work, stored, whole, _sentence(tally, selection, url))
     except BaseException:
         for each in stored:
             storage.delete(each.name)
@@ -78,18 +79,21 @@ def _write(work: Work[Export], selection: Selection, setting: Setting, tally: Ta
     with connect(autocommit=False) as source:
         source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         total, uses = selection.look(source)
+        tally.incomplete, why = selection.left_out(source), selection.reasons(source)
         setting = replace(setting, uses=uses, special=partial(selection.special_rows, source))
-        rows = _told(work, selection, selection.rows(source), tally, total)
+        rows = _told(work, selection.rows(source), tally, total, lambda: tally.left_out.add_missing(selection, why))
         return storage.write(f"{prefix}{chosen.suffix}", chosen.write(rows, setting))
 
 
-def _told(work: Work[Export], selection: Selection, rows: Iterable[Row], tally: Tally, total: int) -> Iterator[Row]:
+def _told(
+    work: Work[Export], rows: Iterable[Row], tally: Tally, total: int, finish: Callable[[], None]
+) -> Iterator[Row]:
     """The rows, counted, with their progress told; in the end, what has none."""
     for done, row in enumerate(rows):
         work.report(done, total)
         tally.read(row)
         yield row
-    tally.left_out.add_missing(selection)
+    finish()
 
 
 def _seal(work: Work[Export], stored: list[Stored], whole: dict[str, Any], sentence: str) -> None:
@@ -139,10 +143,28 @@ def _nothing(left_out: LeftOut) -> str:
     return _unfit(left_out) if left_out.count else NOTHING
 
 
-def _sentence(left_out: LeftOut, selection: Selection, url: str) -> str:
+def _sentence(tally: Tally, selection: Selection, url: str) -> str:
+    left_out, incomplete = tally.left_out, left_out_sentence(tally.incomplete).strip()
     have = left_out.examples - left_out.missing
     missing = f"{have:,} of {left_out.examples:,} examples have {owned(selection)}." if left_out.missing else ""
-    return " ".join(filter(None, [url and f"It is at {url}.", missing, _unfit(left_out) if left_out.count else ""]))
+    unfit = _unfit(left_out) if left_out.count else ""
+    return " ".join(filter(None, [url and f"It is at {url}.", missing, unfit, incomplete]))
+
+
+def left_out_sentence(found: Mapping[str, int]) -> str:
+    """Of `Selection.left_out`, with a space before it; "" for nothing."""
+    ties = found.get(TIE, 0)
+    incomplete = {WORDS.get(code, code): rows for code, rows in found.items() if code != TIE}
+    told = ", ".join(f"{rows:,} {word}" for word, rows in incomplete.items())
+    total = sum(incomplete.values())
+    parts = [
+        f" {total:,} chosen answers were left out since they are not whole ({told}): edit them, choose others, or "
+        "export them with incomplete: include, which takes all but blank ones."
+        if total
+        else "",
+        f" {ties:,} answers have as many thumbs up as down, and were left out." if ties else "",
+    ]
+    return "".join(parts)
 
 
 def _unfit(left_out: LeftOut) -> str:

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import IO, Any
 
@@ -23,9 +23,17 @@ OWNED = {
     "preferences": "an answer that most reviewers preferred",
     "starred_pairs": "a gold star beside another answer that differs",
     "reference_pairs": "an expected answer beside a rejected one",
+    "thumbs": "an answer with more thumbs on one side",
     "reference_labels": "an expected or a rejected answer",
 }
 """What an example must have, for each policy."""
+INCOMPLETE = {
+    "blank": "Its answer is blank.",
+    "cut_off": "Its answer is cut off.",
+    "content_filter": "A content filter stopped its answer.",
+    "refused": "Its answer is a refusal.",
+    "tie": "As many thumbs up as down.",
+}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -55,15 +63,15 @@ class LeftOut:
         self.count += 1
         self._note(number, f"{UNFIT}: {reason}" if reason else f"{UNFIT}.")
 
-    def add_missing(self, selection: Selection) -> None:
-        """The examples that were asked for and had no row, once all rows were read."""
-        reason = f"It has no answer to export: {owned(selection)}."
+    def add_missing(self, selection: Selection, why: Mapping[int, str]) -> None:
+        """The examples that were asked for and had no row, once all rows were read. `why`: see `Selection.reasons`."""
+        usual = f"It has no answer to export: {owned(selection)}."
         for number in asked_for(selection).order_by("number").values_list("number", flat=True).iterator(CHUNK):
             self.examples += 1
             at = bisect_left(self._seen, number)
             if at == len(self._seen) or self._seen[at] != number:
                 self.missing += 1
-                self._note(number, reason)
+                self._note(number, INCOMPLETE.get(why.get(number, ""), usual))
 
     def lines(self, dataset: int) -> Iterator[bytes]:
         """JSON: the example's number, its row's own id, the file and line that it came from, and the reason."""

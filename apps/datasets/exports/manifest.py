@@ -11,7 +11,7 @@ from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.exports.formats import Row
 from apps.datasets.exports.left_out import LeftOut
 from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection
-from apps.datasets.models import Dataset, Preference, Rating, Run, Star
+from apps.datasets.models import Dataset, Preference, Rating, Run, Star, Thumb
 
 PRODUCT = "vLLM Batch Server"
 VERSION = "0.1.0"
@@ -23,6 +23,8 @@ class Tally:
     def __init__(self, left_out: LeftOut) -> None:
         self._parts: Counter[str] = Counter()
         self.left_out = left_out
+        self.incomplete: dict[str, int] = {}
+        """Chosen answers that are no rows, by why: see `Selection.left_out`."""
 
     @property
     def rows(self) -> int:
@@ -42,6 +44,7 @@ class Tally:
         parts = {part: count for part, count in sorted(self._parts.items()) if count}
         left_out = self.left_out
         return {
+            **({"incomplete": self.incomplete} if self.incomplete else {}),
             "rows": self.rows, "left_out": left_out.count, "parts": parts, "examples": left_out.examples,
             "without_answer": left_out.missing,
             "reasons": {each["message"]: each["rows"] for each in left_out.reasons.listed()},
@@ -81,11 +84,12 @@ def models_of(run: Run | None) -> list[dict[str, str]]:
 
 
 def reviewers_of(selection: Selection) -> dict[str, dict[str, int]]:
-    """Username -> what they decided about the examples that were asked for: numbers of stars, ratings, preferences."""
+    """Username -> what they decided about the examples that were asked for: numbers of stars, ratings and so on."""
     examples, run = selection.examples().order_by().values("pk"), selection.run
     given: dict[str, tuple[QuerySet[Any], str, str]] = {
         "stars": (Star.objects.all(), "example", "answer__column__run"),
         "ratings": (Rating.objects.all(), "answer__example", "answer__column__run"),
+        "thumbs": (Thumb.objects.all(), "answer__example", "answer__column__run"),
         "preferences": (Preference.objects.all(), "example", "left__column__run"),
     }
     found: dict[str, dict[str, int]] = {}

@@ -3,6 +3,7 @@
 Not in charge of how rows are written (`formats`), nor of the job (`exporting`).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ import psycopg
 from django.db.models import Exists, OuterRef, QuerySet
 
 from apps.core.errors import DomainError
-from apps.datasets.exports.examples import COLUMNS, SAYS, one_of_each_kind, row_of
+from apps.datasets.exports.examples import COLUMNS, SAYS, messages_of, one_of_each_kind, row_of, said_of
 from apps.datasets.exports.formats import FORMATS, USES, Kind, Row
+from apps.datasets.items import incomplete_of
 from apps.datasets.models import Example, Export, Item, Review, Run, Split, Version
 from apps.datasets.reviews.filters import Filters
 
@@ -28,79 +30,125 @@ PAIR_POLICIES = {
     "starred_pairs": "The gold star against every other answer of the run that differs",
     "reference_pairs": "The expected answer against the rejected one that the example came with",
 }
+ANSWERED_BY_LABEL = ("thumbs",)
+"""Whose rows are no sides of pairs."""
 LABEL_POLICIES = {
+    "thumbs": "Answers with a thumb: up by most reviewers is a good one, down a bad one; ties are left out",
     "reference_labels": "The expected answers as good ones, the rejected ones that examples came with as bad ones",
 }
 COLUMN = "column:"
+TIE = "tie"
+LEAVE_OUT, INCLUDE = "leave_out", "include"
+"""What becomes of answers that are blank, cut off, filtered or refused. Blank ones have nothing to write."""
 
-# Each gives example_id, text, label and perhaps rejected; `tie` orders the pairs of one example.
+# Each gives example_id, text and rejected, which are compared and empty for no answer; better and worse, the messages
+# of both sides where the text does not say all; label; incomplete, the code of what should not be learned as it is; and
+# tie, which orders the rows of one example.
 _STARRED = """
-SELECT DISTINCT ON (a.example_id) a.example_id, a.id, a.text, c.label, c.run_id
+SELECT DISTINCT ON (a.example_id) a.example_id, a.id, c.label, c.run_id
 FROM datasets_star s JOIN datasets_answer a ON a.id = s.answer_id JOIN datasets_column c ON c.id = a.column_id
 JOIN datasets_run r ON r.id = c.run_id
 WHERE r.dataset_id = %(dataset)s AND (%(run)s::bigint IS NULL OR r.id = %(run)s) AND a.error = ''
-GROUP BY a.example_id, a.id, a.text, c.label, c.run_id ORDER BY a.example_id, count(*) DESC, min(s.id)
+GROUP BY a.example_id, a.id, c.label, c.run_id ORDER BY a.example_id, count(*) DESC, min(s.id)
 """
 _CHOICES = {
-    "starred": f"SELECT example_id, text, '' AS rejected, label, 0 AS tie FROM ({_STARRED}) g",  # noqa: S608
+    "starred": """
+SELECT g.example_id, <said a> AS text, '' AS rejected, <messages a> AS better, '' AS worse, g.label,
+    <blank a> AS incomplete, 0 AS tie
+FROM (<starred>) g JOIN datasets_answer a ON a.id = g.id
+""",
     "best_rated": """
-SELECT DISTINCT ON (a.example_id) a.example_id, a.text, '' AS rejected, c.label, 0 AS tie
+SELECT DISTINCT ON (a.example_id) a.example_id, <said a> AS text, '' AS rejected, <messages a> AS better,
+    '' AS worse, c.label, <incomplete a> AS incomplete, 0 AS tie
 FROM datasets_rating v JOIN datasets_answer a ON a.id = v.answer_id JOIN datasets_column c ON c.id = a.column_id
 JOIN datasets_run r ON r.id = c.run_id
 WHERE r.dataset_id = %(dataset)s AND (%(run)s::bigint IS NULL OR r.id = %(run)s) AND a.error = ''
-GROUP BY a.example_id, a.id, a.text, c.label ORDER BY a.example_id, avg(v.value) DESC, count(*) DESC, a.id
+GROUP BY a.example_id, a.id, c.label ORDER BY a.example_id, avg(v.value) DESC, count(*) DESC, a.id
 """,
     "reference": """
-SELECT id AS example_id, reference AS text, '' AS rejected, 'reference' AS label, 0 AS tie
+SELECT id AS example_id, reference AS text, '' AS rejected, reference_messages AS better, '' AS worse,
+    'reference' AS label, '' AS incomplete, 0 AS tie
 FROM datasets_example WHERE dataset_id = %(dataset)s
 """,
     COLUMN: """
-SELECT DISTINCT ON (a.example_id) a.example_id, a.text, '' AS rejected, c.label, 0 AS tie
+SELECT DISTINCT ON (a.example_id) a.example_id, <said a> AS text, '' AS rejected, <messages a> AS better,
+    '' AS worse, c.label, <incomplete a> AS incomplete, 0 AS tie
 FROM datasets_answer a JOIN datasets_column c ON c.id = a.column_id
 WHERE c.run_id = %(run)s AND c.label = %(label)s AND a.error = '' AND a.edit_of_id IS NULL
 ORDER BY a.example_id, c.position, a.sample
 """,
     "preferences": """
-SELECT v.example_id, CASE WHEN v.wins > v.losses THEN l.text ELSE r.text END AS text,
-    CASE WHEN v.wins > v.losses THEN r.text ELSE l.text END AS rejected,
-    CASE WHEN v.wins > v.losses THEN lc.label ELSE rc.label END AS label,
+SELECT v.example_id, <said g> AS text, <said b> AS rejected, <messages g> AS better,
+    <messages b> AS worse, gc.label, <incomplete g> AS incomplete,
     row_number() OVER (PARTITION BY v.example_id ORDER BY v.left_id, v.right_id) AS tie
 FROM (
     SELECT example_id, left_id, right_id, count(*) FILTER (WHERE verdict = 'left') AS wins,
         count(*) FILTER (WHERE verdict = 'right') AS losses,
         count(*) FILTER (WHERE verdict IN ('tie', 'neither')) AS ties
     FROM datasets_preference GROUP BY example_id, left_id, right_id
-) v JOIN datasets_answer l ON l.id = v.left_id JOIN datasets_answer r ON r.id = v.right_id
-JOIN datasets_column lc ON lc.id = l.column_id JOIN datasets_column rc ON rc.id = r.column_id
-JOIN datasets_run u ON u.id = lc.run_id
-WHERE v.wins <> v.losses AND greatest(v.wins, v.losses) > v.ties AND l.error = '' AND r.error = ''
+) v JOIN datasets_answer g ON g.id = CASE WHEN v.wins > v.losses THEN v.left_id ELSE v.right_id END
+JOIN datasets_answer b ON b.id = CASE WHEN v.wins > v.losses THEN v.right_id ELSE v.left_id END
+JOIN datasets_column gc ON gc.id = g.column_id JOIN datasets_run u ON u.id = gc.run_id
+WHERE v.wins <> v.losses AND greatest(v.wins, v.losses) > v.ties AND g.error = '' AND b.error = ''
     AND u.dataset_id = %(dataset)s AND (%(run)s::bigint IS NULL OR u.id = %(run)s)
 """,
-    "starred_pairs": f"""
-SELECT g.example_id, g.text, o.text AS rejected, g.label,
+    "starred_pairs": """
+SELECT g.example_id, <said a> AS text, o.text AS rejected, <messages a> AS better, o.worse, g.label,
+    <blank a> AS incomplete,
     row_number() OVER (PARTITION BY g.example_id ORDER BY o.position, o.sample) AS tie
-FROM ({_STARRED}) g JOIN LATERAL (
-    SELECT DISTINCT ON (md5(a.text)) a.text, c.position, a.sample
-    FROM datasets_answer a JOIN datasets_column c ON c.id = a.column_id
-    WHERE a.example_id = g.example_id AND c.run_id = g.run_id AND a.error = '' AND a.edit_of_id IS NULL
-    ORDER BY md5(a.text), c.position, a.sample
+FROM (<starred>) g JOIN datasets_answer a ON a.id = g.id JOIN LATERAL (
+    SELECT DISTINCT ON (md5(<said x>)) <said x> AS text, <messages x> AS worse, c.position, x.sample
+    FROM datasets_answer x JOIN datasets_column c ON c.id = x.column_id
+    WHERE x.example_id = g.example_id AND c.run_id = g.run_id AND x.error = '' AND x.edit_of_id IS NULL
+    ORDER BY md5(<said x>), c.position, x.sample
 ) o ON true
-""",  # noqa: S608 - no value is in it
+""",
     "reference_pairs": """
-SELECT id AS example_id, reference AS text, rejected, 'reference' AS label, 0 AS tie
+SELECT id AS example_id, reference AS text, rejected, reference_messages AS better, rejected_messages AS worse,
+    'reference' AS label, '' AS incomplete, 0 AS tie
 FROM datasets_example WHERE dataset_id = %(dataset)s
+""",
+    "thumbs": """
+SELECT a.example_id, CASE WHEN t.up > t.down THEN <said a> ELSE '' END AS text,
+    CASE WHEN t.up > t.down THEN '' ELSE <said a> END AS rejected,
+    CASE WHEN t.up > t.down THEN <messages a> ELSE '' END AS better,
+    CASE WHEN t.up > t.down THEN '' ELSE <messages a> END AS worse, c.label,
+    CASE WHEN t.up = t.down THEN 'tie' ELSE <blank a> END AS incomplete,
+    row_number() OVER (PARTITION BY a.example_id ORDER BY a.id) AS tie
+FROM (
+    SELECT answer_id, count(*) FILTER (WHERE verdict = 'up') AS up, count(*) FILTER (WHERE verdict = 'down') AS down
+    FROM datasets_thumb GROUP BY answer_id
+) t JOIN datasets_answer a ON a.id = t.answer_id JOIN datasets_column c ON c.id = a.column_id
+JOIN datasets_run r ON r.id = c.run_id
+WHERE r.dataset_id = %(dataset)s AND (%(run)s::bigint IS NULL OR r.id = %(run)s) AND a.error = ''
 """,
 }
 
 _CHOICES["reference_labels"] = _CHOICES["reference_pairs"]
 
+
+def _blank_of(answer: str) -> str:
+    """As `incomplete_of`, where a star or a thumb was given: whoever gave it was asked, and blank is blank."""
+    return f"CASE WHEN {said_of(answer)} ~ '\\S' THEN '' ELSE 'blank' END"
+
+
+_PARTS = {"said": said_of, "messages": messages_of, "incomplete": incomplete_of, "blank": _blank_of}
+
+
+def _filled(choice: str) -> str:
+    """With what stands for `<starred>`, and for `<said a>` and the like: a part, and the answer that it is of."""
+    return re.sub(r"<(\w+) (\w+)>", lambda found: _PARTS[found[1]](found[2]), choice.replace("<starred>", _STARRED))
+
+
 # The better and the worse answers of pairs as rows of their own, each once.
 _UNPAIRED = """
 SELECT * FROM (
-    SELECT DISTINCT ON (example_id, md5(text)) example_id, text, '' AS rejected, label, 2 * tie AS tie
+    SELECT DISTINCT ON (example_id, md5(text)) example_id, text, '' AS rejected, better, '' AS worse, label, incomplete,
+        2 * tie AS tie
     FROM ({choice}) good WHERE text ~ '\\S' ORDER BY example_id, md5(text), tie
 ) once UNION ALL SELECT * FROM (
-    SELECT DISTINCT ON (example_id, md5(rejected)) example_id, '' AS text, rejected, label, 2 * tie + 1 AS tie
+    SELECT DISTINCT ON (example_id, md5(rejected)) example_id, '' AS text, rejected, '' AS better, worse, label,
+        '' AS incomplete, 2 * tie + 1 AS tie
     FROM ({choice}) bad WHERE rejected ~ '\\S'{differ} ORDER BY example_id, md5(rejected), tie
 ) once
 """
@@ -108,6 +156,8 @@ _JOINS = """) chosen JOIN datasets_example e ON e.id = chosen.example_id
 LEFT JOIN datasets_member m ON m.example_id = e.id AND m.split_id = %(split)s
 WHERE e.id IN ("""
 _END = ")"
+_WHOLE = "chosen.incomplete = ''"
+_INCOMPLETE = "chosen.incomplete NOT IN ('blank', 'tie')"
 _TEXTS = r" AND chosen.text ~ '\S'"
 _SPLIT = " AND m.part IS NOT NULL AND (%(part)s = '' OR m.part = %(part)s)"
 _PAIR = r" AND chosen.rejected ~ '\S' AND {differ}"
@@ -127,6 +177,8 @@ class Selection:
     """One of POLICIES, PAIR_POLICIES or LABEL_POLICIES, or "column:" with the label of one."""
     unpaired: bool = False
     """The answers of pairs are rows of their own."""
+    incomplete: bool = False
+    """With answers that are blank, cut off, filtered or refused, where nobody who chose them was asked."""
 
     @property
     def kind(self) -> Kind:
@@ -151,6 +203,19 @@ class Selection:
             cursor.execute(self._sql(connection, "count(*)"))
             (rows,) = cursor.fetchone() or (0,)
         return int(rows)
+
+    def left_out(self, connection: psycopg.Connection[Any]) -> dict[str, int]:
+        """Chosen answers that are not among the rows: code of `incomplete`, or `TIE` -> how many."""
+        with connection.cursor() as cursor:
+            grouped = self._sql(connection, "chosen.incomplete, count(*)", whole=False)
+            cursor.execute(f"{grouped} GROUP BY 1 ORDER BY 1")
+            return {code: int(rows) for code, rows in cursor.fetchall()}
+
+    def reasons(self, connection: psycopg.Connection[Any]) -> dict[int, str]:
+        """Numbers of the examples of these answers -> why, one for each."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._sql(connection, "e.number, chosen.incomplete", whole=False))
+            return dict(cursor.fetchall())
 
     def look(self, connection: psycopg.Connection[Any]) -> tuple[int, frozenset[str]]:
         """How many rows there are, and which of `USES` some of them have."""
@@ -183,22 +248,23 @@ class Selection:
 
     @property
     def _columns(self) -> str:
-        sides = "e.reference_messages, e.rejected_messages" if self._of_examples else "'', ''"
-        return f"{COLUMNS}, {sides}"
+        return f"{COLUMNS}, chosen.better, chosen.worse"
 
     def _says(self, use: str) -> str:
-        sides = " || e.reference_messages || e.rejected_messages" if self._of_examples else ""
-        return SAYS[use].format(messages=f"(e.messages{sides})")
+        return SAYS[use].format(messages="(e.messages || chosen.better || chosen.worse)")
 
-    def _sql(self, connection: psycopg.Connection[Any], columns: str, only: str = "") -> Any:
+    def _sql(self, connection: psycopg.Connection[Any], columns: str, only: str = "", *, whole: bool = True) -> Any:
         """Complete, with its values in it: the conditions of filters come from the ORM as text and values."""
         client = psycopg.ClientCursor(connection)
-        choice = _CHOICES[COLUMN if self.answers.startswith(COLUMN) else self.answers]
-        more = "" if self.unpaired else _TEXTS
-        if self.unpaired:
+        choice = _filled(_CHOICES[COLUMN if self.answers.startswith(COLUMN) else self.answers])
+        kept = _INCOMPLETE if self.incomplete else _WHOLE
+        more = f" AND {kept}" if whole else f" AND NOT ({kept})"
+        if whole and not self.unpaired:
+            more += _TEXTS
+        if self.unpaired and self.answers not in ANSWERED_BY_LABEL:
             differ = "" if self._of_examples else " AND rejected <> text"
             choice = _UNPAIRED.format(choice=choice, differ=differ)
-        if self.pairs:
+        if self.pairs and whole:
             more += _PAIR.format(differ=_SIDES_DIFFER if self._of_examples else _DIFFER)
         more += (_SPLIT if self.split else "") + only
         values = {
@@ -229,6 +295,7 @@ def selection_of(export: Export) -> Selection:
         split=split,
         part=spec.get("part", ""),
         answers=spec["answers"],
+        incomplete=spec.get("incomplete", "") == INCLUDE,
         unpaired=is_unpaired(export.format, spec["answers"]),
     )
 

@@ -9,10 +9,19 @@ from apps.batches.services import delete_file
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
 from apps.datasets.exports.formats import FORMATS, Format
-from apps.datasets.exports.job import KIND, NOTHING
+from apps.datasets.exports.job import KIND, NOTHING, left_out_sentence
 from apps.datasets.exports.pushing import token_of
-from apps.datasets.exports.selection import COLUMN, LABEL_POLICIES, PAIR_POLICIES, POLICIES, Selection, is_unpaired
-from apps.datasets.models import Dataset, Export, Member, Run, Split
+from apps.datasets.exports.selection import (
+    COLUMN,
+    INCLUDE,
+    LABEL_POLICIES,
+    LEAVE_OUT,
+    PAIR_POLICIES,
+    POLICIES,
+    Selection,
+    is_unpaired,
+)
+from apps.datasets.models import Dataset, Export, Member, Run, Split, Thumb
 from apps.datasets.reviews.filters import Filters
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -29,21 +38,24 @@ def start_export(  # noqa: PLR0913 - a choice each
     part: str = "",
     answers: str = "",
     repository: str = "",
+    incomplete: str = LEAVE_OUT,
     created_by: User | None = None,
 ) -> Export:
     """An export that waits for a worker. Of the items of a run; without one, of a version: the split's, or the latest.
 
     `answers` is one of `selection.POLICIES`, `PAIR_POLICIES` or `LABEL_POLICIES`, "column:LABEL", or empty for what
-    the format usually takes. Raises `DomainError`, also when there is nothing to export.
+    the format usually takes. `incomplete` is "leave_out" or "include": what becomes of answers that are cut off,
+    filtered or refused, unless somebody starred them, and was asked then. Raises `DomainError`, also when there is
+    nothing to export.
     """
     selection = select(
         dataset=dataset, format=format, run=run, filters=(filters or Filters()).seen_by(created_by), split=split,
-        part=part, answers=answers,
+        part=part, answers=answers, incomplete=incomplete,
     )  # fmt: skip
     if repository:
         check_repository(dataset, format, repository)
     if not count(selection):
-        raise DomainError(NOTHING, code="nothing_to_export")
+        raise DomainError(f"{NOTHING}{left_out_sentence(left_out(selection))}", code="nothing_to_export")
     with transaction.atomic():
         export = Export.objects.create(
             project=dataset.project,
@@ -68,11 +80,14 @@ def select(
     split: Split | None,
     part: str,
     answers: str,
+    incomplete: str = LEAVE_OUT,
 ) -> Selection:
     """What such an export would hold. Raises `DomainError`."""
     answers = answers or usual_answers(format, run)
     _check_choices(format, answers, run)
     _check_split(dataset, split, part)
+    if incomplete not in (LEAVE_OUT, INCLUDE):
+        raise DomainError(f"incomplete is {LEAVE_OUT} or {INCLUDE}; not {incomplete[:50]!r}.", param="incomplete")
     if run and run.dataset_id != dataset.pk:
         raise DomainError(f"The run {run} belongs to another dataset: choose one of {dataset}.", param="run")
     if run is None and filters != Filters():
@@ -82,7 +97,7 @@ def select(
         raise DomainError(f"{dataset} has no examples yet: import some.", param="dataset")
     selection = Selection(
         version=version, run=run, filters=filters, split=split, part=part, answers=answers,
-        unpaired=is_unpaired(format, answers),
+        unpaired=is_unpaired(format, answers), incomplete=incomplete == INCLUDE,
     )  # fmt: skip
     selection.examples()
     return selection
@@ -94,8 +109,16 @@ def count(selection: Selection) -> int:
     return selection.count(connection.connection)
 
 
+def left_out(selection: Selection) -> dict[str, int]:
+    """How many of the chosen answers are not among its rows now; see `Selection.left_out`."""
+    connection.ensure_connection()
+    return selection.left_out(connection.connection)
+
+
 def usual_answers(format: str, run: Run | None) -> str:  # noqa: A002
     chosen = FORMATS.get(format)
+    if chosen and chosen.labels and run and Thumb.objects.filter(answer__column__run=run).exists():
+        return "thumbs"
     if chosen and not chosen.answers:
         return "preferences" if run or chosen.pairs else "reference_labels"
     return "starred" if run else "reference"
@@ -169,4 +192,5 @@ def _spec(selection: Selection) -> dict[str, object]:
         "split": selection.split.uid if selection.split else "",
         "part": selection.part,
         "answers": selection.answers,
+        "incomplete": INCLUDE if selection.incomplete else LEAVE_OUT,
     }

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.core.errors import DomainError
 from apps.datasets.exports.console import find_dataset, save, wait_for
 from apps.datasets.exports.formats import FORMATS
-from apps.datasets.exports.selection import LABEL_POLICIES, PAIR_POLICIES, POLICIES
+from apps.datasets.exports.selection import INCLUDE, LABEL_POLICIES, LEAVE_OUT, PAIR_POLICIES, POLICIES
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Run, Split
 from apps.datasets.reviews.filters import Filters
@@ -29,6 +29,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--filter", action="append", default=[], metavar="NAME=VALUE", help="as in the review's URL"
         )
+        parser.add_argument("--incomplete", default=LEAVE_OUT, choices=(LEAVE_OUT, INCLUDE),
+                            help="answers that are cut off, filtered or refused")  # fmt: skip
         parser.add_argument("--split", default="", metavar="NAME[:PART]", help="of the version")
         parser.add_argument("--output", type=Path, metavar="PATH", help="a copy of the file, its manifest beside it")
         parser.add_argument("--push", default="", metavar="OWNER/NAME", help="a private dataset on the hub")
@@ -50,6 +52,7 @@ class Command(BaseCommand):
                 part=part,
                 answers=options["answers"],
                 repository=options["push"],
+                incomplete=options["incomplete"],
             )
         except DomainError as error:
             raise CommandError(error.message) from error
