@@ -14,6 +14,7 @@ from apps.conversations.codecs import (
     Codec,
     alpaca,
     judged,
+    label_studio,
     openai_batch,
     openai_chat,
     preference,
@@ -23,10 +24,14 @@ from apps.conversations.codecs import (
     single_turn,
     unpaired,
 )
-from apps.conversations.conversation import Conversation, Message, Messages, encode
+from apps.conversations.conversation import Conversation, Message, Messages, encode, is_plain
 from tests.conversations.generated import conversations
 
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def is_text(answer: Messages) -> bool:
+    return not answer or (is_plain(answer) and isinstance(answer[0].content, str))
 
 
 def without_history(messages: Messages) -> Messages:
@@ -72,6 +77,12 @@ HELD: dict[str, tuple[Codec, Callable[[Conversation], dict[str, Any]], st.Search
         conversations(
             chosen="one", rejected="no", plain=True, calls=False, tools=False, beside=False, roles=["system"]
         ).map(lambda made: msgspec.structs.replace(made, messages=without_history(made.messages))),
+    ),
+    "label_studio": (
+        label_studio.CODEC, label_studio.CODEC.write,
+        (conversations(chosen="no", rejected="no") | conversations(rejected="no") | conversations()).filter(
+            lambda made: is_text(made.chosen) and is_text(made.rejected) and (made.chosen or not made.rejected)
+        ),
     ),
     "lmsys": (
         judged.ARENA, judged.ARENA.write,

@@ -41,6 +41,13 @@ SOUND: dict[str, dict[str, Any]] = {
     },
     "dolly": {"instruction": "Warm?", "context": "Orn", "response": "No.", "category": "open_qa"},
     "orca": {"system_prompt": "Be brief.", "question": "Warm in Orn?", "response": "No."},
+    "label_studio": {
+        "data": {"messages": TALK[:2], "response_a": "No.", "response_b": "Yes.", **BESIDE},
+        "annotations": [{
+            "ground_truth": True, "was_cancelled": False,
+            "result": [{"type": "pairwise", "value": {"selected": "right"}}],
+        }],
+    },
     "lmsys": {"conversation_a": [ASKED, ANSWER], "conversation_b": [ASKED, OTHER], "winner": "model_b"},
     "ultrafeedback": {
         "instruction": "Warm in Orn?",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from apps.conversations.codecs import (
     alpaca,
     judged,
+    label_studio,
     openai_batch,
     openai_chat,
     preference,
@@ -21,8 +22,9 @@ __all__ = ["CODECS", "CannotHold", "Codec", "Values", "detect"]
 CODECS = {
     codec.name: codec
     for codec in (
-        openai_batch.CODEC, judged.ARENA, judged.SCORED, sharegpt_pairs.CODEC, preference.CODEC, unpaired.CODEC,
-        openai_chat.CODEC, sharegpt.CODEC, alpaca.CODEC, single_turn.DOLLY, single_turn.ORCA, prompt_completion.CODEC,
+        openai_batch.CODEC, label_studio.CODEC, judged.ARENA, judged.SCORED, sharegpt_pairs.CODEC,
+        preference.CODEC, unpaired.CODEC, openai_chat.CODEC, sharegpt.CODEC, alpaca.CODEC, single_turn.DOLLY,
+        single_turn.ORCA, prompt_completion.CODEC,
     )
 }  # fmt: skip
 """By name. A row may look like several: what says more about the answers comes first."""
