@@ -89,6 +89,22 @@ def test_errors_name_the_file_and_the_element(dataset: Dataset, keeper: Keeper) 
     assert job.rows == 2
 
 
+def test_the_tasks_of_label_studio_are_rows(dataset: Dataset, keeper: Keeper) -> None:
+    task = {
+        "id": 7, "data": {"question": "Capital of France?"}, "predictions": [], "total_annotations": 1,
+        "annotations": [{"id": 1, "result": [{"type": "textarea", "value": {"text": ["Paris"]}}]}],
+    }  # fmt: skip
+    plain = {"id": 8, "question": "Capital of Peru?", "answer": "Lima", "annotator": 1, "lead_time": 2.5}
+    mapping = {"prompt": "{{ data.question }}", "reference": "{{ annotations[0].result[0].value.text[0] }}"}
+    job = run(dataset, keeper, json.dumps([task], indent=2), "export.json", mapping=mapping, accept_losses=True)
+    assert (job.status, job.format) == ("completed", "json"), (job.message, job.errors)
+    job = run(dataset, keeper, json.dumps([plain]), "export-min.json", accept_losses=True)
+    assert job.status == "completed", (job.message, job.errors)
+    assert list(dataset.examples.order_by("number").values_list("key", "prompt", "reference")) == [
+        ("7", "Capital of France?", "Paris"), ("8", "Capital of Peru?", "Lima"),
+    ]  # fmt: skip
+
+
 def test_plans_know_of_many_new_rows_at_once(dataset: Dataset, project: Project, keeper: Keeper) -> None:
     """An export right after an import joined all with all: 6,000 rows took minutes."""
     many = [(f"Question {number}?", "Yes.") for number in range(importing.MANY_ROWS)]

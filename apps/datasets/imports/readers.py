@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import IO, Any, NoReturn
 
 import msgspec
@@ -28,8 +27,7 @@ BOM = b"\xef\xbb\xbf"
 csv.field_size_limit(sys.maxsize)  # `_Lines` bounds whole rows, which bounds their fields
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     line: int
     """Counts from 1; where the row begins. Of Parquet, the row."""
     values: dict[str, Any]
@@ -42,11 +40,10 @@ class Row:
 
     def within(self, name: str, split: str = "") -> "Row":
         place = f"{name}: {self.place}" if self.place else name
-        return replace(self, place=place, split=split or self.split)
+        return msgspec.structs.replace(self, place=place, split=split or self.split)
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
+class Flaw(msgspec.Struct, frozen=True):
     """Why one row cannot be used."""
 
     line: int
