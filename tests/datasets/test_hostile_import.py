@@ -147,6 +147,15 @@ def test_it_rejects(dataset: Dataset, name: str, content: bytes, says: str) -> N
     assert says in caught.value.message
 
 
+def test_names_within_a_file_are_no_markup_and_no_control_characters(dataset: Dataset, keeper: Keeper) -> None:
+    name = "a\x1b[31m\nb\u202e\x00"
+    content = json.dumps({name: [{"prompt": 7, "completion": ""}, {"prompt": "a", "completion": ""}]})
+    for file, raw in (("rows.json", content.encode()), ("rows.zip", zipped({f"{name[:-1]}.json": content.encode()}))):
+        job = run(dataset, keeper, raw, file, skip_bad=True)
+        assert (job.status, job.rows) == ("completed", 1), job.message
+        assert (job.errors[0]["message"] + job.message).isprintable()
+
+
 def test_an_archive_bomb_is_refused(dataset: Dataset, keeper: Keeper, settings: Any) -> None:
     settings.FILE_MAX_BYTES = 8 * 1024**2
     rows = jsonl([{"prompt": "a", "completion": ""}] * 200)

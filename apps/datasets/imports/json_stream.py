@@ -15,7 +15,7 @@ import msgspec
 
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
-from apps.datasets.imports.names import listed, split_of
+from apps.datasets.imports.names import listed, printable, split_of
 from apps.datasets.imports.readers import BLOCK, BOM, Flaw, Row, checked, decoded
 
 WRAPPERS = ("data", "rows", "examples", "items", "records", "instances", "samples", "results")
@@ -320,7 +320,7 @@ def _wrapped(text: JsonText, notes: list[str]) -> Iterator[Row | Flaw]:
         notes.append(f"Rows are read from {name[:60]!r}.")
         split = split_of(name)
         for row in _array(text):
-            yield row.within(name[:60], split)
+            yield row.within(printable(name), split)
     if unused:
         notes.append(f"Not read: {listed(unused)}.")
 

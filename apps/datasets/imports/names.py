@@ -22,6 +22,11 @@ def split_of(name: str) -> str:
     return f"{WORDS[word]}{more}"[:MAX_NAME]
 
 
+def printable(name: str) -> str:
+    """A name that a stranger gave, as it may stand in a sentence: without control characters, and not long."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name[:MAX_SHOWN])
+
+
 def listed(names: list[str]) -> str:
     """The first of them, and how many there are besides."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""

@@ -14,7 +14,7 @@ from apps.core.errors import DomainError
 from apps.datasets.imports.archives import Archive, Member
 from apps.datasets.imports.formats import ZIP, format_of
 from apps.datasets.imports.json_stream import read_json
-from apps.datasets.imports.names import MAX_SHOWN
+from apps.datasets.imports.names import printable
 from apps.datasets.imports.parquet import ParquetReader
 from apps.datasets.imports.readers import BLOCK, Flaw, Row, read_csv, read_jsonl
 from apps.datasets.imports.unpacking import Budget, Enough, Unpacked, unpacked
@@ -105,7 +105,7 @@ class ArchiveFile:
 
     def rows(self) -> Iterator[Row | Flaw]:
         for member in self._archive.members:
-            name = member.name[:MAX_SHOWN]
+            name = printable(member.name)
             try:
                 with self._archive.open(member) as content:
                     file = RowFile(content, member.name, member.info.file_size, self._budget, within=True)
