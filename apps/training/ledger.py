@@ -61,10 +61,11 @@ class Ledger:
         self._tokens, self._steps = news.trained_tokens, news.steps or 1
         again = f", from the checkpoint of step {news.resumed_from:,}" if news.resumed_from else ""
         cut = f" {news.cut:,} of them are longer than max_length and were cut." if news.cut else ""
+        out = f" {news.left_out:,} more are left out: the job's list says which, and why." if news.left_out else ""
         note(
             self._job,
             f"Training with {news.backend} {news.version}{again}: {news.examples:,} examples, {news.tokens:,} tokens, "
-            f"{news.steps:,} steps.{cut}",
+            f"{news.steps:,} steps.{cut}{out}",
         )
         if news.up_weight:
             found = {"up": news.ups, "down": news.downs, "up_weight": news.up_weight, "down_weight": news.down_weight}

@@ -10,6 +10,9 @@ Method = Literal["sft", "dpo", "kto"]
 Technique = Literal["lora", "qlora", "full"]
 Backend = Literal["unsloth", "plain"]
 
+LEFT_OUT = "left_out.jsonl"
+"""In a job's folder: {"file": "training" or "validation", "line", "reason"} of each row of which nothing is learned."""
+
 
 class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One training, whole: the same spec in an empty folder gives the same curves."""
@@ -23,6 +26,12 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True):
     train_file: str
     """JSON lines as `apps.training.files.rows` writes them."""
     valid_file: str = ""
+    chat_template: str = ""
+    """That is set for the model; empty: the model's own."""
+    stops: tuple[int, ...] = ()
+    """Tokens at which the engine ends an answer, besides the tokenizer's eos_token."""
+    date: str = ""
+    """ISO: what chat templates that write the date are told, in all examples; empty: now."""
     folder: str
     """Where checkpoints go, `checkpoint-STEP` each; what is sealed there is gone on from."""
     device: str
@@ -38,6 +47,10 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_fiel
     """Of its library, for the record."""
     examples: int
     valid_examples: int
+    sequences: int = 0
+    """What the training examples became: more than they are where some had to be split."""
+    left_out: int = 0
+    """Training examples of which nothing is learned; `left_out.jsonl` in the folder says which, and why."""
     tokens: int
     """Of the training examples, once."""
     trained_tokens: int
@@ -105,6 +118,30 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", tag_field=
 News = Started | Stepped | Evaluated | Saved | Ended | Failed
 
 
+class FileCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a prepared file, as far as there was time to read it; see `apps.training.child.examples.Counts`."""
+
+    rows: int
+    examples: int
+    tokens: int
+    cut: int
+    longest: int
+    without_reasoning: int
+    without_tools: int
+    left_out: list[tuple[int, str]]
+    """At most `SHOWN` lines of the user's file, each with why."""
+    left_out_count: int
+    reasons: dict[str, int]
+    """Why rows are left out, and how many, the most frequent first."""
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked", tag_field="event"):
+    training: FileCheck
+    validation: FileCheck | None = None
+    dated: bool = False
+    """Whether the chat template writes the date."""
+
+
 class MergeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Make one 16-bit model of a base and an adapter, on the CPU, in an empty folder."""
 
@@ -120,5 +157,6 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True, tag="merged", tag_field=
     bytes: int
 
 
+decode_check = msgspec.json.Decoder(Checked | Failed).decode
 decode_news = msgspec.json.Decoder(News).decode
 encode = msgspec.json.Encoder().encode

@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from apps.core import attempts, bell, leases
 from apps.core.process import ProcessGroup
 from apps.events import progress
+from apps.models.engines.stops import stops_of
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Device
 from apps.training import endings
@@ -202,6 +203,7 @@ def spec_of(job: TrainingJob, devices: str) -> TrainingSpec:
     """The order for a trainer on a slot's first device."""
     assert job.base  # noqa: S101 (for mypy: `uses_of` keeps a model that is trained)
     valid = job.folder / "valid.jsonl"
+    chat_template = job.base.engine_settings.get("chat_template") or ""
     return TrainingSpec(
         method=job.method,  # type: ignore[arg-type] # the column's choices are the type's
         technique=job.technique,  # type: ignore[arg-type]
@@ -209,6 +211,9 @@ def spec_of(job: TrainingJob, devices: str) -> TrainingSpec:
         model=job.base.path,
         train_file=str(job.folder / "train.jsonl"),
         valid_file=str(valid) if job.valid_examples else "",
+        chat_template=chat_template,
+        stops=tuple(stops_of(job.base.folder, chat_template)),
+        date=job.created_at.isoformat(),
         folder=str(job.folder),
         device=devices.split(",", maxsplit=1)[0],
         options=options_of_training.parse(job.options),

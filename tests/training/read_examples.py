@@ -2,12 +2,13 @@
 
     python -m tests.training.read_examples MODEL
 
-It runs in the trainer's interpreter. A case has "rows", "method" and "options"; it may have a "template",
-and in "then" more of the file.
+It runs in the trainer's interpreter. A case has "rows", "method" and "options"; it may have a "template", in "stops"
+tokens at which the engine ends an answer, and in "then" more of the file.
 """
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer
 
 from apps.training.child.examples import Counts, read
 from apps.training.child.failures import Refused
+from apps.training.child.rendering import Renderer
 from apps.training.options import parse
 
 
@@ -26,14 +28,19 @@ def answer(case: dict[str, Any], tokenizer: Any, folder: Path) -> dict[str, Any]
     counts, failed = Counts(), ""
     made: list[dict[str, Any]] = []
     try:
-        rows = read(path, tokenizer, case["method"], parse(case["options"]), counts)
-        made.extend({"columns": columns, "texts": texts(columns, tokenizer)} for columns in rows)
+        stops = tokenizer.convert_tokens_to_ids(case.get("stops", []))
+        renderer = Renderer(tokenizer, stops=stops, date=case.get("date", ""))
+        rows = read(path, renderer, case["method"], parse(case["options"]), counts)
+        made.extend(
+            {"columns": columns, "texts": texts(columns, tokenizer), "pieces": pieces(columns, tokenizer)}
+            for columns in rows
+        )
     except Refused as error:
         failed = f"{error.failed.code}: {error}"
     except msgspec.DecodeError as error:
         failed = f"broken: {error}"
-    told = {"examples": counts.examples, "tokens": counts.tokens, "learned": counts.learned, "cut": counts.cut}
-    return {"made": made, "left_out": counts.left_out, "failed": failed, **told}
+    told = {name: value for name, value in asdict(counts).items() if name != "until"}
+    return {"made": made, "failed": failed, **told}
 
 
 def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:
@@ -43,6 +50,11 @@ def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:
         for name, ids in columns.items()
         if isinstance(ids, list)
     }
+
+
+def pieces(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, list[str]]:
+    """The same, token by token."""
+    return {name: [tokenizer.decode([token]) for token in ids if token >= 0] for name, ids in columns.items()}
 
 
 def main(model: str) -> None:

@@ -1,6 +1,7 @@
 """A job's files: checked, split, counted, refused with line numbers; whatever happens in between."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from apps.training.files import preparing, validation
 from apps.training.files.validation import CREW, purge_prepared, validate_next
 from apps.training.models import TrainingJob
 from apps.training.services import cancel_job, duplicate_job, pause_job, resume_job
+from apps.training.spec import LEFT_OUT
 from tests.training.cast import example, make_file, make_job, preference, thumb
 from tests.training.tiny import DEMO_MODEL
 
@@ -83,7 +85,7 @@ def test_it_works(project: Project, base: Model, keeper: leases.Keeper) -> None:
     assert (job.status, job.examples, job.valid_examples, job.message) == ("queued", 12, 0, "")
     assert read(job, "train.jsonl") == [{"line": number + 1, **example(number)} for number in range(12)]
     assert [path.name for path in job.folder.iterdir()] == ["train.jsonl"]
-    assert told(job)[-2:] == ["Validated 12 training examples, 551 tokens.", job.plan["reason"]]
+    assert told(job)[-2:] == ["Validated 12 training examples, 539 tokens.", job.plan["reason"]]
 
 
 def test_what_was_not_chosen_follows_the_rows(
@@ -324,6 +326,51 @@ def test_it_rejects_too_few_examples(project: Project, base: Model, keeper: leas
     work(keeper)
     again.refresh_from_db()
     assert again.status == "queued"
+
+
+def test_what_is_left_out_is_told_before_a_device_is_taken(
+    project: Project, base: Model, keeper: leases.Keeper
+) -> None:
+    """With the lines of the user's own file, in which blank lines count."""
+    long = {"messages": [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "Yes."}]}
+    rows = [line for number in range(6) for line in (long, b"", example(number))]
+    job = make_job(project, base, make_file(project, rows), options={"max_length": 256, "validation_share": 0.3})
+    work(keeper)
+    job.refresh_from_db()
+    assert job.status == "queued"
+    events = job.events.filter(level="warn", data__has_key="left_out").order_by("pk")
+    parts = [event.data["left_out"] for event in events]
+    assert [part["file"] for part in parts] == ["training_file", "validation_file"]
+    assert sorted(line["line"] for part in parts for line in part["lines"]) == [1, 4, 7, 10, 13, 16]
+    assert [part["of"] for part in parts] == [8, 4]
+    count = parts[0]["count"]
+    assert events[0].message.startswith(
+        f"{count} of 8 training examples are left out: its first 256 tokens have no answer: raise max_length."
+    )
+    assert f"The longest needs {parts[0]['longest']} tokens. Lines " in events[0].message
+    kept = [json.loads(line) for line in (job.folder / LEFT_OUT).read_bytes().splitlines()]
+    assert sorted(line["line"] for line in kept) == [1, 4, 7, 10, 13, 16]
+    assert {line["file"] for line in kept} == {"training", "validation"}
+
+
+def test_it_rejects_files_of_which_nothing_can_be_learned(project: Project, base: Model, keeper: leases.Keeper) -> None:
+    job = make_job(project, base, options={"max_length": 16})
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_param) == ("failed", "invalid_training_file", "training_file")
+    assert "12 of 12 training examples are left out" in job.message
+    assert "The longest needs 4" in job.message
+    assert [error["line"] for error in job.errors or []] == list(range(1, 13))
+
+
+def test_it_rejects_a_model_that_cannot_learn_chats(project: Project, keeper: leases.Keeper, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(DEMO_MODEL, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    job = make_job(project, register_model(name="bare", path=folder))
+    work(keeper)
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_param) == ("failed", "invalid_model", "model")
+    assert job.message.startswith("The model has no chat template")
 
 
 @pytest.mark.parametrize("bytes_only", [False, True])

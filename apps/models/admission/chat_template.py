@@ -5,11 +5,13 @@ JSON, and on standard output what `Trial` holds. The conversations are those tha
 """
 
 import functools
+import io
 import json
 import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,6 +59,7 @@ CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]] | None
     "tool results": ([USER, CALLING, RESULT], [TOOL]),
 }
 PLAIN = "user"
+ANSWER = "An-answer-that-no-template-holds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Trial:
     """Why no engine may load it; None when it is harmless."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Kind of conversation -> what the template says instead of rendering it."""
+    end: str = ""
+    """What it writes after an answer, without the tokenizer's own eos_token."""
 
 
 def judge_templates(templates: Sequence[str]) -> list[str | None]:
@@ -87,7 +92,7 @@ def try_template(template: str) -> Trial:
         found = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):  # killed: it never came to a verdict
         return Trial(TOO_MUCH)
-    return Trial(found["verdict"], found["refused"])
+    return Trial(found["verdict"], found["refused"], found["end"])
 
 
 class _Changes(Exception):
@@ -130,11 +135,16 @@ def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _try(template: str) -> dict[str, Any]:
+def try_here(template: str) -> dict[str, Any]:
+    """What `Trial` holds, without limits on time and memory."""
     try:
         compiled = environment().from_string(template)
     except TemplateSyntaxError as error:
-        return {"verdict": f"It is not a valid template: line {error.lineno}: {error.message}", "refused": {}}
+        return {
+            "verdict": f"It is not a valid template: line {error.lineno}: {error.message}",
+            "refused": {},
+            "end": "",
+        }
     refused: dict[str, str] = {}
     parts = False  # an engine gives messages in parts to a template that looks for them
     for kind, (messages, tools) in CONVERSATIONS.items():
@@ -144,10 +154,28 @@ def _try(template: str) -> dict[str, Any]:
             parts = not in_parts
             reason = in_parts and reason
         if verdict:
-            return {"verdict": verdict, "refused": {}}
+            return {"verdict": verdict, "refused": {}, "end": ""}
         if reason:
             refused[kind] = reason
-    return {"verdict": None, "refused": refused}
+    return {"verdict": None, "refused": refused, "end": _end(compiled)}
+
+
+def _end(compiled: Any) -> str:
+    """What follows an answer; empty for a template that does not show it, or nothing after it."""
+    messages = [USER, ASSISTANT | {"content": ANSWER}]
+    for told in (messages, _in_parts(messages)):
+        text = io.StringIO()
+        with suppress(Exception):  # what it refuses was said of the same conversation above
+            for piece in compiled.generate(
+                messages=told, tools=None, documents=None, add_generation_prompt=False, **SPECIAL
+            ):
+                text.write(piece)
+                if text.tell() > MAX_OUTPUT_CHARACTERS:
+                    return ""
+        _, found, end = text.getvalue().rpartition(ANSWER)
+        if found:
+            return end[:MAX_REASON_CHARACTERS]
+    return ""
 
 
 def _render(
@@ -182,4 +210,4 @@ def _raise(message: str) -> None:
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    json.dump(_try(json.load(sys.stdin)), sys.stdout)
+    json.dump(try_here(json.load(sys.stdin)), sys.stdout)

@@ -55,6 +55,8 @@ class EngineSpec:
     """Requests computed at once, of batches and of people; more wait inside the engine."""
     settings: EngineSettings = DEFAULTS
     """What was set for the model."""
+    generation_config: Path | None = None
+    """A folder with the generation_config.json to read in place of the model's; see `stops`."""
     kv_cache_gib: int = 2
     """Memory for the KV cache on a CPU; a GPU's is what its share leaves."""
     cpu_cores: int = 1
@@ -95,7 +97,7 @@ def command(spec: EngineSpec) -> list[str]:
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
-    arguments += _chosen(spec.settings)
+    arguments += _chosen(spec.settings, spec.generation_config)
     if spec.runner == "generate":
         arguments += ["--enable-prefix-caching"]
         if not spec.settings.json_whitespace:
@@ -136,7 +138,7 @@ def public(base: Mapping[str, str]) -> dict[str, str]:
     return {name: base[name] for name in base if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 
-def _chosen(settings: EngineSettings) -> list[str]:
+def _chosen(settings: EngineSettings, generation_config: Path | None) -> list[str]:
     """The flags for what vLLM would otherwise choose."""
     chosen = {
         "--max-model-len": settings.max_model_len,
@@ -146,7 +148,7 @@ def _chosen(settings: EngineSettings) -> list[str]:
         "--tool-strict-level": None if settings.tool_strict_level == "auto" else settings.tool_strict_level,
         "--reasoning-parser": _parser(settings.reasoning_parser),
         "--chat-template": settings.chat_template,
-        "--generation-config": "vllm" if settings.ignore_generation_config else None,
+        "--generation-config": generation_config or ("vllm" if settings.ignore_generation_config else None),
     }
     switches = ["--enable-auto-tool-choice"] if _parser(settings.tool_call_parser) else []
     return [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))] + switches

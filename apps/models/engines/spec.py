@@ -13,6 +13,7 @@ from apps.models.engines.adapters import LORA_RANKS, Ranked, allowed_rank, wante
 from apps.models.engines.engine import EngineSpec
 from apps.models.engines.parsers import with_parsers
 from apps.models.engines.settings import EngineSettings
+from apps.models.engines.stops import write_generation_config
 from apps.models.models import Model
 from apps.models.slots import Slot
 
@@ -26,18 +27,21 @@ def spec_for(model: Model, slot: Slot, *, trials: bool = True) -> EngineSpec:
     fit.
     """
     chosen = engine_settings.parse(model.engine_settings, slots=[slot.devices])
+    generates = model.runner != Model.Runner.POOLING
+    socket = _fresh_socket(slot.folder(settings.RUN_DIR) / str(model.pk))
     loras, rank = _room(model, chosen, [found for found in wanted_adapters(model) if trials or found.ready])
     return EngineSpec(
         python=settings.ENGINE_PYTHON,
         model=model.folder,
         served_name=model.name,
-        runner="pooling" if model.runner == Model.Runner.POOLING else "generate",
-        socket=_fresh_socket(slot.folder(settings.RUN_DIR) / str(model.pk)),
+        runner="generate" if generates else "pooling",
+        socket=socket,
         log=log_path(model, slot),
         cwd=settings.BASE_DIR,
         device=slot.devices,
         max_num_seqs=window(model, slot) + settings.INTERACTIVE_SEATS,
         settings=with_parsers(chosen, model.folder),
+        generation_config=write_generation_config(model.folder, chosen, socket.parent) if generates else None,
         kv_cache_gib=settings.ENGINE_KV_CACHE_GIB,
         cpu_cores=len(os.sched_getaffinity(0)),
         max_loras=loras,

@@ -1,70 +1,98 @@
 """Rows of a prepared file as the numbers that a model learns: token ids, and which of them count.
 
-Django-free, and read by the trainer's child only: a tokenizer is Transformers', with the model's own chat template.
+Django-free, and read by the trainer's child only. An answer is learned after the very prompt that the engine would
+build for what stands before it (`rendering`). Where a template writes earlier turns otherwise than it did when they
+were the last, one sequence of tokens cannot hold that for all answers: the row becomes several.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from apps.training.child.failures import bad_data, unsupported
+from apps.training.child.failures import bad_data
+from apps.training.child.rendering import Answer, Renderer, Unlearnable
 from apps.training.options import Options
-from apps.training.spec import Method
+from apps.training.spec import LEFT_OUT, Method
 
 IGNORED = -100  # the label of a token that is not learned
 MAX_TOLD = 20  # examples that are left out, in the log
 
 Row = dict[str, Any]
-Columns = dict[str, Any]
-"""Lists of token ids; of thumbs, also the "label"."""
-Span = tuple[int, int]
-Render = Callable[..., str]
-Tokenizer = Any
-"""Transformers' `PreTrainedTokenizerBase`, with offsets."""
+Columns = dict[str, list[int]]
 
 
-class Unlearnable(Exception):
-    """An example that teaches nothing. The message says why."""
+class TooLong(Unlearnable):
+    """`max_length` reaches no answer. `needs` tokens would do."""
+
+    def __init__(self, message: str, needs: int) -> None:
+        super().__init__(message)
+        self.needs = needs
 
 
 @dataclass
 class Counts:
-    """Of one file, once it was read to its end."""
+    """Of one file, as far as it was read."""
 
+    rows: int = 0
     examples: int = 0
+    """Rows that are learned."""
+    sequences: int = 0
+    """What they became: more than rows where some had to be split."""
     tokens: int = 0
     learned: int = 0
-    ups: int = 0
-    """Examples with a thumb up."""
-    downs: int = 0
     cut: int = 0
     left_out: list[tuple[int, str]] = field(default_factory=list)
-    """Line numbers, each with why."""
+    """Line numbers of the user's file, each with why."""
+    longest: int = 0
+    """Tokens that `max_length` would have to be for the longest of those that were too long; 0: none was."""
+    without_reasoning: int = 0
+    """Rows whose reasoning the template has no place for."""
+    without_tools: int = 0
+    """Rows whose tools it has no place for."""
+    until: float = math.inf
+    """When reading ends (monotonic)."""
 
 
-def read(path: Path, tokenizer: Tokenizer, method: Method, options: Options, counts: Counts) -> Iterator[Columns]:
-    """Examples one by one. Raises `Refused` at the end, when there was none.
+@dataclass
+class Sequence:
+    """Tokens, and which of them are learned."""
 
-    The columns are TRL's: `input_ids` and `labels`, `prompt_ids`, `chosen_ids` and `rejected_ids`, or `prompt_ids`,
-    `completion_ids` and `label`.
+    ids: list[int]
+    learned: list[bool]
+
+
+def read(path: Path, renderer: Renderer, method: Method, options: Options, counts: Counts) -> Iterator[Columns]:
+    """Sequences one by one, up to the time `counts.until`. Raises `Refused` at the end, when there was none.
+
+    The columns are TRL's: `input_ids` and `labels`, or `prompt_ids`, `chosen_ids` and `rejected_ids`.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise unsupported("The model has no tokenizer.json: choose a base model that has one.")
-    encode = ENCODERS[method]
+    encode: Callable[[Renderer, Row, Options], list[tuple[Columns, bool]]] = _pair if method == "dpo" else _supervised
     with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
+        for number, raw in enumerate(file, 1):
+            if time.monotonic() > counts.until:
+                break
+            counts.rows += 1
+            row = msgspec.json.decode(raw)
+            line = row.get("line", number)
+            renderer.hid_reasoning = False
             try:
-                columns, was_cut = encode(tokenizer, msgspec.json.decode(raw), options)
+                made = encode(renderer, row, options)
             except Unlearnable as error:
                 counts.left_out.append((line, str(error)))
+                counts.longest = max(counts.longest, getattr(error, "needs", 0))
                 continue
             counts.examples += 1
-            counts.cut += was_cut
-            _count(columns, counts)
-            yield columns
+            counts.sequences += len(made)
+            counts.cut += any(was_cut for _, was_cut in made)
+            _count_what_is_not_shown(renderer, row, counts)
+            for columns, _ in made:
+                _count(columns, counts)
+                yield columns
     if not counts.examples:
         lines = " ".join(f"Line {line}: {why}" for line, why in counts.left_out[:3])
         raise bad_data(f"No example of {path.name} has anything to learn. {lines}")
@@ -78,171 +106,123 @@ def told(counts: Counts) -> Iterator[str]:
         yield f"{more:,} more lines are left out."
 
 
+def write_left_out(folder: Path, counts: Mapping[str, Counts]) -> None:
+    """`LEFT_OUT` in the folder: a line of JSON for each row that is left out, of "training" and "validation"; no file
+    where there is none."""
+    if not any(found.left_out for found in counts.values()):
+        (folder / LEFT_OUT).unlink(missing_ok=True)
+        return
+    draft = folder / f"{LEFT_OUT}.draft"
+    with draft.open("wb") as out:
+        for file, found in counts.items():
+            for line, why in found.left_out:
+                out.write(msgspec.json.encode({"file": file, "line": line, "reason": why}) + b"\n")
+    draft.replace(folder / LEFT_OUT)
+
+
 def _count(columns: Columns, counts: Counts) -> None:
     if "labels" in columns:
         counts.tokens += len(columns["input_ids"])
         counts.learned += sum(label != IGNORED for label in columns["labels"])
-        return
-    if "label" in columns:
-        counts.tokens += len(columns["prompt_ids"]) + len(columns["completion_ids"])
-        counts.learned += len(columns["completion_ids"])
-        counts.ups, counts.downs = counts.ups + columns["label"], counts.downs + (not columns["label"])
         return
     answers = len(columns["chosen_ids"]) + len(columns["rejected_ids"])
     counts.tokens += 2 * len(columns["prompt_ids"]) + answers
     counts.learned += answers
 
 
-def _supervised(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bool]:
-    ids, learned = (_chat if "messages" in row else _text)(tokenizer, row, options)
-    cut = slice(options.max_length)
-    labels = [token if counts else IGNORED for token, counts in zip(ids, learned, strict=True)][cut]
+def _count_what_is_not_shown(renderer: Renderer, row: Row, counts: Counts) -> None:
+    """The engine would not show it either, so it is no reason to leave the row out; but it has to be said."""
+    counts.without_reasoning += renderer.hid_reasoning
+    asked = row.get("input", row)
+    if asked.get("tools"):
+        bare = {key: value for key, value in asked.items() if key != "tools"}
+        shown = (renderer.text(each, asked["messages"][:1], ask=False) for each in (asked, bare))
+        counts.without_tools += next(shown) == next(shown)
+
+
+def _supervised(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns, bool]]:
+    sequences = (conversation if "messages" in row else _text)(renderer, row, options)
     # The first token is predicted from nothing: TRL and Transformers never learn it.
-    if all(label == IGNORED for label in labels[1:]):
-        if any(learned[1:]):
-            raise Unlearnable(f"its first {options.max_length:,} tokens have no answer: raise max_length.")
+    if not any(any(sequence.learned[1:]) for sequence in sequences):
         raise Unlearnable("it has no answer that is to be learned.")
-    return {"input_ids": ids[cut], "labels": labels}, len(ids) > options.max_length
+    length = options.max_length
+    made = [sequence for sequence in sequences if any(sequence.learned[1:length])]
+    needs = max(len(sequence.ids) for sequence in sequences)
+    if not made:
+        raise TooLong(f"its first {length:,} tokens have no answer: raise max_length.", needs)
+    return [(_columns(sequence, length), needs > length) for sequence in made]
 
 
-def _text(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[list[int], list[bool]]:
+def _columns(sequence: Sequence, length: int) -> Columns:
+    ids = sequence.ids[:length]
+    pairs = zip(ids, sequence.learned, strict=False)
+    return {"input_ids": ids, "labels": [token if counts else IGNORED for token, counts in pairs]}
+
+
+def _text(renderer: Renderer, row: Row, options: Options) -> list[Sequence]:
     """A prompt and its completion, as they stand, and the end of the text."""
-    encoded = tokenizer(row["prompt"] + row["completion"], return_offsets_mapping=True)
-    ids = list(encoded["input_ids"])
-    from_ = len(row["prompt"]) if options.completions_only else 0
-    learned = [end > start >= from_ for start, end in encoded["offset_mapping"]]
-    if ids[-1:] != [tokenizer.eos_token_id]:
-        ids, learned = [*ids, tokenizer.eos_token_id], [*learned, True]
-    else:
-        learned[-1] = True
-    return ids, learned
+    answer = renderer.completion(row["prompt"], row["completion"])
+    shown = [not options.completions_only] * len(answer.prompt)
+    return [Sequence(answer.prompt + answer.ids, shown + [True] * len(answer.ids))]
 
 
-def _chat(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[list[int], list[bool]]:
-    """A conversation. What is learned are the assistant's turns whose weight is not 0, their end included."""
-    render = _renderer(tokenizer, row)
+def conversation(renderer: Renderer, row: Row, options: Options) -> list[Sequence]:
+    """What is learned are the assistant's turns whose weight is not 0, their end included. Raises `Unlearnable`."""
+    return _answers(renderer, row, prompts_too=not options.completions_only)
+
+
+def _answers(renderer: Renderer, row: Row, *, prompts_too: bool) -> list[Sequence]:
     messages = row["messages"]
-    whole = render(messages)
-    turns = [
-        (_turn(tokenizer, render, messages, at, whole), message.get("weight", 1) != 0)
-        for at, message in enumerate(messages)
-        if message["role"] == "assistant"
-    ]
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    of_interest = [span for span, wanted in turns if wanted == options.completions_only]
-    inside = [_inside(start, of_interest) for start, _ in encoded["offset_mapping"]]
-    return list(encoded["input_ids"]), [found == options.completions_only for found in inside]
+    sequences: list[Sequence] = []
+    unwanted: list[Answer] = []
+    for at, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        wanted = message.get("weight", 1) != 0
+        if wanted:
+            _append(sequences, renderer.answer(row, messages[: at + 1]), prompts_too=prompts_too)
+        elif prompts_too:
+            unwanted.append(renderer.answer(row, messages[: at + 1]))
+    if unwanted and len(sequences) > 1:  # later prompts may write them otherwise, where they are not found again
+        return _answers(renderer, row, prompts_too=False)
+    for answer in unwanted:
+        start, end = len(answer.prompt), len(answer.prompt) + len(answer.ids)
+        for sequence in sequences:
+            if sequence.ids[:end] == answer.prompt + answer.ids:
+                sequence.learned[start:end] = [False] * len(answer.ids)
+    return sequences
 
 
-def _inside(start: int, spans: list[Span]) -> bool:
-    return any(first <= start < end for first, end in spans)
+def _append(sequences: list[Sequence], answer: Answer, *, prompts_too: bool) -> None:
+    """To the last sequence if its tokens are the beginning of the answer's prompt, else as a new one."""
+    last = sequences[-1].ids if sequences else []
+    shared = _shared(last, answer.prompt)
+    if not sequences or shared < len(last):
+        sequences.append(Sequence(answer.prompt[:shared], [False] * shared))
+    sequence = sequences[-1]
+    sequence.learned += [prompts_too] * (len(answer.prompt) - shared) + [True] * len(answer.ids)
+    sequence.ids = answer.prompt + answer.ids
 
 
-def _turn(tokenizer: Tokenizer, render: Render, messages: list[Row], at: int, whole: str) -> Span:
-    """Where the assistant's turn `at` is in the text. Templates may write an early turn otherwise than a last one."""
-    start = _shared(render(messages[:at], True), whole)
-    until = render(messages[: at + 1]) if at + 1 < len(messages) else whole
-    if not whole.startswith(until):
-        content = str(_plain(messages[at])["content"]).strip()
-        found = whole.find(content, start) if content else -1
-        if found < 0:
-            raise Unlearnable("the model's chat template hides an answer of it.")
-        end = found + len(content)
-        return start, end + len(tokenizer.eos_token or "") * whole.startswith(tokenizer.eos_token or "", end)
-    for call in messages[at].get("tool_calls") or ():
-        if call["function"]["name"] not in whole[start : len(until)]:
-            raise Unlearnable("the model's chat template has no place for tool calls.")
-    return start, len(until)
-
-
-def _pair(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bool]:
-    """A prompt, and what follows it in the better and in the worse conversation."""
-    sides = ("preferred_completion", "non_preferred_completion") if "input" in row else ("chosen", "rejected")
-    prompt, chosen, rejected = _rendered(tokenizer, row, sides)
-    shared = min(_shared(prompt, answer) for answer in (chosen, rejected))
-    columns = {
-        "prompt_ids": prompt[:shared],
-        "chosen_ids": chosen[shared : options.max_length],
-        "rejected_ids": rejected[shared : options.max_length],
-    }
-    if not columns["chosen_ids"] or not columns["rejected_ids"]:
-        raise Unlearnable(f"its prompt alone has {shared:,} tokens: raise max_length.")
+def _pair(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns, bool]]:
+    """A prompt, and the better and the worse answer to it."""
+    asked, length = row["input"], options.max_length
+    sides = ("preferred_completion", "non_preferred_completion")
+    better, worse = (renderer.answer(asked, asked["messages"] + row[side]) for side in sides)
+    prompt, needs = better.prompt, len(better.prompt) + max(len(better.ids), len(worse.ids))
+    room = max(length - len(prompt), 0)
+    columns = {"prompt_ids": prompt, "chosen_ids": better.ids[:room], "rejected_ids": worse.ids[:room]}
+    if not room:
+        raise TooLong(f"its prompt alone has {len(prompt):,} tokens: raise max_length.", needs)
     if columns["chosen_ids"] == columns["rejected_ids"]:
-        raise Unlearnable("its two answers are the same, as far as max_length reaches.")
-    return columns, max(len(chosen), len(rejected)) > options.max_length
+        same = "its two answers are the same, as far as max_length reaches."
+        raise TooLong(same, needs) if needs > length else Unlearnable("its two answers become the same tokens.")
+    return [(columns, needs > length)]
 
 
-def _thumb(tokenizer: Tokenizer, row: Row, options: Options) -> tuple[Columns, bool]:
-    """A prompt, what follows it, and whether that is a good answer."""
-    prompt, whole = _rendered(tokenizer, row, ("completion",))
-    shared = _shared(prompt, whole)
-    columns = {
-        "prompt_ids": prompt[:shared], "completion_ids": whole[shared : options.max_length], "label": row["label"],
-    }  # fmt: skip
-    if not columns["completion_ids"]:
-        raise Unlearnable(f"its prompt alone has {shared:,} tokens: raise max_length.")
-    return columns, len(whole) > options.max_length
-
-
-def _rendered(tokenizer: Tokenizer, row: Row, sides: Sequence[str]) -> list[list[int]]:
-    """The prompt's tokens, and those of the prompt with each of the `sides`."""
-    if "input" not in row:
-        end = tokenizer.eos_token or ""
-        texts = [row["prompt"], *(row["prompt"] + row[side].removesuffix(end) + end for side in sides)]
-        return [list(tokenizer(text)["input_ids"]) for text in texts]
-    render, messages = _renderer(tokenizer, row["input"]), row["input"]["messages"]
-    texts = [render(messages, True), *(render(messages + row[side]) for side in sides)]
-    return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-
-
-ENCODERS: dict[Method, Callable[[Tokenizer, Row, Options], tuple[Columns, bool]]] = {
-    "sft": _supervised, "dpo": _pair, "kto": _thumb,
-}  # fmt: skip
-
-
-def _shared(left: Sequence[object], right: Sequence[object]) -> int:
+def _shared(left: list[int], right: list[int]) -> int:
     """How long the two are the same."""
     least = min(len(left), len(right))
     if left[:least] == right[:least]:
         return least
     return next(at for at in range(least) if left[at] != right[at])
-
-
-def _renderer(tokenizer: Tokenizer, row: Row) -> Render:
-    if not tokenizer.chat_template:
-        raise unsupported(
-            "The model has no chat template, so it cannot learn conversations: give lines with 'prompt' and "
-            "'completion', or choose a base model that was made for chats."
-        )
-    tools = row.get("tools") or None
-
-    def render(messages: list[Row], ask: bool = False) -> str:
-        try:
-            plain = [_plain(message) for message in messages]
-            return str(
-                tokenizer.apply_chat_template(
-                    plain, tools=tools, tokenize=False, add_generation_prompt=ask, **row.get("chat_template_kwargs", {})
-                )
-            )
-        except Exception as error:  # the template is a program of the model's: whatever it raises is about this row
-            raise Unlearnable(f"the model's chat template refuses it: {str(error)[:200]}") from error
-
-    return render
-
-
-def _plain(message: Row) -> Row:
-    """As chat templates want it: a content in any case, its parts as one text, and arguments as an object."""
-    kept = {key: value for key, value in message.items() if key != "weight"}
-    if isinstance(kept.get("content"), list):
-        kept["content"] = "\n".join(part["text"] for part in kept["content"])
-    if kept["role"] == "developer":
-        kept["role"] = "system"
-    if calls := kept.get("tool_calls"):
-        kept["tool_calls"] = [_call(call) for call in calls]
-    return {**kept, "content": kept.get("content") or ""}
-
-
-def _call(call: Row) -> Row:
-    function = call["function"]
-    arguments = function.get("arguments")
-    return {**call, "function": {**function, "arguments": msgspec.json.decode(arguments or "{}")}}

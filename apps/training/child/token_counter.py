@@ -1,122 +1,73 @@
-"""The child that counts the tokens of a prepared file.
+"""The child that reads a job's prepared files as its trainer will, before a device is taken.
 
-    python -m apps.training.child.token_counter FOLDER FILE SECONDS
+    python -m apps.training.child.token_counter SECONDS < SPEC.json
 
-It runs in the trainer's interpreter, which has `tokenizers`. A model's tokenizer and chat template are programs of
-strangers: here, and not in a server, there are limits on memory and time. One line of JSON comes out: how many rows
-were counted before the time was over, and their tokens.
+It runs in the trainer's interpreter. A model's tokenizer and chat template are programs of strangers: here, and not in
+a server, there are limits on memory and time. One line of JSON comes out, `Checked` or `Failed`; what is left out goes
+to a file in the job's folder.
 """
 
-import json
+import importlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tokenizers import Tokenizer
+import msgspec
 
-from apps.models.admission.chat_template import environment
+from apps.training.child import examples
+from apps.training.child.examples import Counts
+from apps.training.child.failures import Refused
+from apps.training.child.rendering import Renderer
+from apps.training.spec import Checked, Failed, FileCheck, TrainingSpec
 
 MEMORY_BYTES = 4 * 1024**3
-PIECE = 50_000  # characters that are encoded at once: the library keeps a hundred bytes a token
-ANSWERS = ("completion", "preferred_completion", "non_preferred_completion")
-NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-Row = dict[str, Any]
+SHOWN = 100  # lines that are told here; all are in the file
+REASONS = 5
 
 
-class Counter:
-    """Counts as the trainer does: conversations by the model's chat template, other texts as they are."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        settings = _json(folder / "tokenizer_config.json")
-        self._special = {name: _text(settings[name]) for name in NAMES if settings.get(name)}
-        around = self._tokenizer.encode("").ids
-        end = self._tokenizer.token_to_id(self._special.get("eos_token", ""))
-        self._around: int = len(around) + (around[-1:] != [end])
-        """Tokens at the begin and the end of a text that is no conversation."""
-        self._render = environment().from_string(_template(folder, settings)).render
-
-    def count(self, row: Row) -> int:
-        """Of a preference pair, both conversations."""
-        if "prompt" in row:
-            answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
-            return sum(self._tokens(row["prompt"] + answer) + self._around for answer in answers)
-        if "input" not in row:
-            return self._chat(row["messages"], row.get("tools"))
-        asked = row["input"]
-        return sum(
-            self._chat([*asked["messages"], *row[answer]], asked.get("tools")) for answer in ANSWERS if answer in row
-        )
-
-    def _chat(self, messages: list[Row], tools: list[Any] | None) -> int:
-        told = [_called(message) for message in messages]
-        return self._tokens(self._render(messages=told, tools=tools, add_generation_prompt=False, **self._special))
-
-    def _tokens(self, text: str) -> int:
-        return sum(len(self._tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces(text))
+def check(spec: TrainingSpec, *, seconds: float) -> Checked | Failed:
+    """Of both files, as far as the time lasts."""
+    try:
+        renderer: Renderer = importlib.import_module("apps.training.child.tokenizer").renderer_of(spec)
+        until = time.monotonic() + seconds
+        training = _read(spec, renderer, spec.train_file, until)
+        validation = _read(spec, renderer, spec.valid_file, until) if spec.valid_file else None
+    except Refused as refused:
+        return refused.failed
+    examples.write_left_out(Path(spec.folder), {"training": training, "validation": validation or Counts()})
+    return Checked(
+        training=_told(training), validation=_told(validation) if validation else None, dated=renderer.asks_for_date
+    )
 
 
-def pieces(text: str) -> Iterator[str]:
-    """A long text in parts, each cut before a space, where tokenizers begin a new word anyway."""
-    start = 0
-    while len(text) - start > PIECE:
-        cut = text.rfind(" ", start + 1, start + PIECE)
-        end = cut if cut > start else start + PIECE
-        yield text[start:end]
-        start = end
-    yield text[start:]
+def _read(spec: TrainingSpec, renderer: Renderer, path: str, until: float) -> Counts:
+    """Raises `Refused` for a model that can learn none of it; a file without anything to learn is counted."""
+    counts = Counts(until=until)
+    try:
+        for _ in examples.read(Path(path), renderer, spec.method, spec.options, counts):
+            pass
+    except Refused as refused:
+        if refused.failed.code != "bad_data":
+            raise
+    return counts
 
 
-def _called(message: Row) -> Row:
-    """As templates want it: one text, and the arguments of calls as objects, which OpenAI writes as text."""
-    content = message.get("content") or ""
-    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
-    if "tool_calls" not in message:
-        return {**message, "content": text}
-    calls = [
-        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
-        for call in message["tool_calls"]
-    ]
-    return {**message, "content": text, "tool_calls": calls}
-
-
-def _template(folder: Path, settings: Row) -> str:
-    """The model's own; without one, the texts a line each."""
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text()
-    found = settings.get("chat_template")
-    if isinstance(found, list):
-        found = {entry["name"]: entry["template"] for entry in found}.get("default")
-    return found or "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-
-
-def _text(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)
-
-
-def _json(path: Path) -> Row:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def count_file(path: Path, count: Callable[[Row], int], *, seconds: float) -> tuple[int, int]:
-    """Rows and tokens, as far as the time lasts."""
-    until, rows, tokens = time.monotonic() + seconds, 0, 0
-    with path.open("rb") as file:
-        for line in file:
-            if time.monotonic() > until:
-                break
-            tokens += count(json.loads(line))
-            rows += 1
-    return rows, tokens
+def _told(counts: Counts) -> FileCheck:
+    reasons = Counter(why for _, why in counts.left_out).most_common(REASONS)
+    return FileCheck(
+        rows=counts.rows, examples=counts.examples, tokens=counts.tokens, cut=counts.cut, longest=counts.longest,
+        without_reasoning=counts.without_reasoning, without_tools=counts.without_tools,
+        left_out=counts.left_out[:SHOWN], left_out_count=len(counts.left_out), reasons=dict(reasons),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    seconds = float(sys.argv[3])
+    allowed = float(sys.argv[1])
+    cast(dict[str, Any], sys.modules)["torch"] = None  # Transformers makes do without it, and starts in a third
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (2 * int(seconds) + 10, 2 * int(seconds) + 10))
-    print(json.dumps(count_file(Path(sys.argv[2]), Counter(Path(sys.argv[1])).count, seconds=seconds)))
+    resource.setrlimit(resource.RLIMIT_CPU, (2 * int(allowed) + 20, 2 * int(allowed) + 20))
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrainingSpec)
+    print(msgspec.json.encode(check(order, seconds=allowed)).decode())

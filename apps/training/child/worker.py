@@ -23,6 +23,7 @@ from apps.training.child.course import Course
 from apps.training.child.examples import Counts
 from apps.training.child.failures import explain
 from apps.training.child.learner import Learner, TrainingBackend, arguments, packs
+from apps.training.child.rendering import Renderer
 from apps.training.spec import Ended, News, Saved, Started, TrainingSpec, encode
 
 STATE = "trainer_state.json"  # Transformers'
@@ -90,17 +91,20 @@ def already_ended(last: Path, spec: TrainingSpec) -> Ended | None:
 def _learn(spec: TrainingSpec, say: Say, backend: TrainingBackend, last: Path | None) -> Ended:
     learner = backend.load(spec)
     from apps.training.child.reporter import Reporter, StoppedInEvaluation  # noqa: PLC0415 - it needs what is loaded now
+    from apps.training.child.tokenizer import renderer_of  # noqa: PLC0415 - the same
 
-    counts, valid = Counts(), Counts()
-    train_rows = prepare(spec, learner, Path(spec.train_file), counts, pack=packs(spec))
-    valid_rows = prepare(spec, learner, Path(spec.valid_file), valid) if spec.valid_file else None
+    counts, valid, renderer = Counts(), Counts(), renderer_of(spec)
+    train_rows = prepare(spec, renderer, Path(spec.train_file), counts, pack=packs(spec))
+    valid_rows = prepare(spec, renderer, Path(spec.valid_file), valid) if spec.valid_file else None
+    examples.write_left_out(Path(spec.folder), {"training": counts, "validation": valid})
 
     up, down = thumbs.weights(counts.ups, counts.downs, spec.options) if spec.method == "kto" else (0.0, 0.0)
 
     def describe(steps: int, save_steps: int, resumed_from: int) -> Started:
         return Started(
             backend=backend.name, version=backend.version(), examples=counts.examples, valid_examples=valid.examples,
-            tokens=counts.tokens, trained_tokens=counts.learned, cut=counts.cut, steps=steps, save_steps=save_steps,
+            sequences=counts.sequences, left_out=len(counts.left_out), tokens=counts.tokens,
+            trained_tokens=counts.learned, cut=counts.cut, steps=steps, save_steps=save_steps,
             resumed_from=resumed_from, ups=counts.ups, downs=counts.downs, up_weight=up, down_weight=down,
         )  # fmt: skip
 
@@ -120,7 +124,7 @@ def _learn(spec: TrainingSpec, say: Say, backend: TrainingBackend, last: Path | 
     return Ended(reason="early" if reporter.early else "stopped", step=step, best_step=best)
 
 
-def prepare(spec: TrainingSpec, learner: Learner, path: Path, counts: Counts, *, pack: bool = False) -> Any:
+def prepare(spec: TrainingSpec, renderer: Renderer, path: Path, counts: Counts, *, pack: bool = False) -> Any:
     """A data set of token ids on the disk, of which Transformers reads what a batch needs. Raises `Refused`."""
     from datasets import Dataset  # noqa: PLC0415
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
@@ -128,7 +132,7 @@ def prepare(spec: TrainingSpec, learner: Learner, path: Path, counts: Counts, *,
     target = Path(spec.folder) / "cache" / f"{path.stem}.arrow"
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = ArrowWriter(path=str(target))
-    for columns in examples.read(path, learner.tokenizer, spec.method, spec.options, counts):
+    for columns in examples.read(path, renderer, spec.method, spec.options, counts):
         writer.write(columns)
     writer.finalize()
     for sentence in examples.told(counts):

@@ -1,6 +1,5 @@
-"""How many tokens a prepared file has, before it is trained on."""
+"""What the trainer will make of a job's prepared files: their tokens, and what it would leave out."""
 
-import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -8,8 +7,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-SECONDS = 30.0  # that are counted; beyond them the rest is taken to be alike
-START_SECONDS = 30.0  # more, until a child that hangs is killed
+from apps.training.spec import Checked, Failed, TrainingSpec, decode_check, encode
+
+SECONDS = 30.0  # that are read; beyond them the rest is taken to be alike
+START_SECONDS = 60.0  # more, until a child that hangs is killed
 CHARACTERS_PER_TOKEN = 4.0  # of English text, where nothing can be counted
 
 
@@ -22,30 +23,32 @@ class Count:
         return f"{'' if self.exact else 'about '}{self.tokens:,} tokens"
 
 
-def count_tokens(path: Path, *, model: Path, rows: int) -> Count:
-    """Of `rows` rows, by the model's own tokenizer; by the file's size where that cannot be had."""
-    command = [
-        str(settings.TRAINER_PYTHON),
-        "-m",
-        "apps.training.child.token_counter",
-        str(model),
-        str(path),
-        str(SECONDS),
-    ]
+def check_files(spec: TrainingSpec) -> Checked | Failed | None:
+    """By the model's own tokenizer and chat template; None where that cannot be done: the trainer will say why."""
+    command = [str(settings.TRAINER_PYTHON), "-m", "apps.training.child.token_counter", str(SECONDS)]
     try:
         done = subprocess.run(
-            command, cwd=settings.BASE_DIR, env=_environment(), capture_output=True, text=True, check=True,
+            command, input=encode(spec), cwd=settings.BASE_DIR, env=_environment(), capture_output=True, check=True,
             timeout=SECONDS + START_SECONDS,
         )  # fmt: skip
-        counted, tokens = json.loads(done.stdout)
+        checked: Checked | Failed = decode_check(done.stdout.strip().rpartition(b"\n")[2])
     except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return checked
+
+
+def count_tokens(checked: Checked | None, path: Path, *, rows: int) -> Count:
+    """Of the training examples; by the file's size where they could not be read."""
+    if checked is None:
         return Count(round(path.stat().st_size / CHARACTERS_PER_TOKEN), exact=False)
-    if counted == rows:
-        return Count(tokens, exact=True)
-    return Count(round(tokens / max(counted, 1) * rows), exact=False)
+    found = checked.training
+    if found.rows == rows:
+        return Count(found.tokens, exact=True)
+    return Count(round(found.tokens / max(found.rows, 1) * rows), exact=False)
 
 
 def _environment() -> dict[str, str]:
     """Nothing secret: what the child runs came with a model."""
     passed = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    return passed | {"TOKENIZERS_PARALLELISM": "false"}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return passed | offline | {"TOKENIZERS_PARALLELISM": "false"}

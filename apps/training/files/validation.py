@@ -18,11 +18,13 @@ from apps.events.services import announce
 from apps.models.models import Model
 from apps.training import endings
 from apps.training.estimates import needs_of
+from apps.training.files.accounts import check, warnings
 from apps.training.files.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
 from apps.training.files.tokens import Count, count_tokens
 from apps.training.models import JobEvent, TrainingJob
 from apps.training.presets import Data
 from apps.training.services import TOPIC, note, plan_of
+from apps.training.spec import Checked
 
 PAUSE = 60.0  # seconds between two looks for files that nobody needs
 NO_SPACE = "There is no space left for its prepared files: free some. It goes on by itself."
@@ -81,7 +83,8 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
     try:
         if job.base is None:
             raise Invalid("model", "The model was deleted: create a job with another.", [])
-        _pass(job, job.base, prepare(job, look), held)
+        prepared = prepare(job, look)
+        _pass(job, job.base, prepared, check(job, prepared), held)
     except Invalid as invalid:
         _refuse(job, invalid, held)
     except OSError as error:
@@ -92,8 +95,8 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
         progress.hint(TOPIC, job.uid)
 
 
-def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) -> None:
-    tokens = count_tokens(job.folder / TRAIN, model=base.folder, rows=prepared.examples)
+def _pass(job: TrainingJob, base: Model, prepared: Prepared, checked: Checked | None, held: leases.Held) -> None:
+    tokens = count_tokens(checked, job.folder / TRAIN, rows=prepared.examples)
     plan = plan_of(job, base, Data(prepared.examples, tokens.tokens, tokens.exact))
     whole = prepared.examples + prepared.held_out
     options = plan.options | {"held_out_share": prepared.held_out / whole}
@@ -114,6 +117,8 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, held: leases.Held) 
         if not moved:
             raise Stopped
         note(job, _sentence(prepared, tokens), data={"tokens": tokens.tokens, "exact": tokens.exact})
+        for warning in warnings(checked) if checked else ():
+            note(job, warning.sentence, level=warning.level, data=warning.data)
         if prepared.unused:
             note(job, _not_used(prepared), level=JobEvent.Level.WARN, data={"unused": prepared.unused})
         if prepared.plain_text and CHAT in base.endpoints:
