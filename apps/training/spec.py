@@ -1,6 +1,6 @@
 """What the server and the trainer's child say to each other: a frozen order in, lines of news out. Django-free."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -148,6 +148,8 @@ class MergeOrder(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     adapter: str
     folder: str
+    generation_config: dict[str, Any] | None = None
+    """What generation_config.json has to say in place of the base's; None: the base's will do."""
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True, tag="merged", tag_field="event"):

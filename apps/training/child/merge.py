@@ -22,6 +22,7 @@ from apps.training.spec import Failed, Merged, MergeOrder
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 SHARD = "4GB"
+GENERATION = "generation_config.json"
 
 
 class Refused(Exception):
@@ -43,6 +44,8 @@ def merge(order: MergeOrder) -> Merged:
     merged = tuned.unload().to(dtype)
     merged.save_pretrained(folder, safe_serialization=True, max_shard_size=SHARD)
     _keep_the_rest(base, folder)
+    if order.generation_config is not None:
+        (folder / GENERATION).write_bytes(msgspec.json.encode(order.generation_config))
     return Merged(changed=changed, tensors=len(merged.state_dict()), bytes=_sync(folder))
 
 

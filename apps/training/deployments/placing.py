@@ -3,12 +3,14 @@
 Killed at any moment it begins again: a folder becomes a model's in the transaction that makes the model's row.
 """
 
+import json
 import logging
 import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -19,6 +21,8 @@ from apps.core.crew import Crew
 from apps.core.drain import STOP
 from apps.core.errors import Stopped
 from apps.models.admission.files import is_wanted
+from apps.models.admission.generation import NAME as GENERATION
+from apps.models.engines.stops import generation_config
 from apps.models.installs import errand
 from apps.models.installs.errand import Failed, Refused
 from apps.models.installs.sources import INCOMING
@@ -33,6 +37,10 @@ from apps.training.spec import MergeOrder
 
 LOOK_SECONDS = 0.5  # between two looks at the row
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+OF_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 OF_TRAINING = (checkpoints.MANIFEST, "trainer_state.json")  # of no use to an engine
 
 Status = Deployment.Status
@@ -94,6 +102,8 @@ class _Placing:
         incoming = self._incoming(form)
         for name in _wanted(checkpoint.folder, form):
             _link(checkpoint.folder / name, incoming / name)
+        if form == "merged":
+            _speak_as(self._base(), incoming)
         prompts = self._deployment.parity.get("prompts") or prompts_of(checkpoint.job)
         self._hand_over(form, prompts.as_dict() if isinstance(prompts, Questions) else {})
 
@@ -103,7 +113,9 @@ class _Placing:
         incoming = self._incoming("merged")
         _check_room(incoming, base.bytes)
         adapter = folder_of(self._deployment, "adapter")
-        order = MergeOrder(model=base.path, adapter=str(adapter), folder=str(incoming))
+        order = MergeOrder(
+            model=base.path, adapter=str(adapter), folder=str(incoming), generation_config=_generation_config(base)
+        )
         merged = merging.merge(order, log=merging.log_path(self._deployment), go_on=self._go_on)
         numbers = {"changed": merged.changed, "tensors": merged.tensors, "bytes": merged.bytes}
         if not merged.changed:
@@ -185,6 +197,21 @@ def _wanted(folder: Path, form: Form) -> list[str]:
         return list(ADAPTER_FILES)
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     return [name for name in names if is_wanted(name) and name not in OF_TRAINING]
+
+
+def _speak_as(base: Model, folder: Path) -> None:
+    """A whole model gets its base's tokenizer and chat template, with which it was trained, and knows its ends."""
+    for name in OF_TOKENIZER:
+        if (base.folder / name).is_file():
+            (folder / name).unlink(missing_ok=True)  # it may be the checkpoint's own file
+            shutil.copyfile(base.folder / name, folder / name)
+    if config := _generation_config(base):
+        (folder / GENERATION).unlink(missing_ok=True)
+        (folder / GENERATION).write_text(json.dumps(config))
+
+
+def _generation_config(base: Model) -> dict[str, Any] | None:
+    return generation_config(base.folder, base.engine_settings.get("chat_template"))
 
 
 def _link(source: Path, target: Path) -> None:
