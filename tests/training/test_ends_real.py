@@ -67,7 +67,7 @@ def engine(base: Path, adapter: Adapter, tmp_path_factory: pytest.TempPathFactor
     engine.wait_ready(READY_SECONDS, lambda: False)
     engine.load_adapter(adapter)
     yield engine
-    engine.stop()
+    engine.stop(10)
 
 
 def test_it_stops_in_all_answers(engine: Engine) -> None:

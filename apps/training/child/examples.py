@@ -22,6 +22,9 @@ from apps.training.spec import LEFT_OUT, Method
 IGNORED = -100  # the label of a token that is not learned
 MAX_TOLD = 20  # examples that are left out, in the log
 
+SIDES = ("preferred_completion", "non_preferred_completion")
+TEXTS = ("chosen", "rejected")  # the sides of a pair without turns
+
 Row = dict[str, Any]
 Columns = dict[str, list[int]]
 
@@ -206,9 +209,11 @@ def _append(sequences: list[Sequence], answer: Answer, *, prompts_too: bool) -> 
 
 def _pair(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns, bool]]:
     """A prompt, and the better and the worse answer to it."""
-    asked, length = row["input"], options.max_length
-    sides = ("preferred_completion", "non_preferred_completion")
-    better, worse = (renderer.answer(asked, asked["messages"] + row[side]) for side in sides)
+    length = options.max_length
+    if "input" in row:
+        better, worse = (side(renderer, row["input"], row[name]) for name in SIDES)
+    else:
+        better, worse = (renderer.completion(row["prompt"], row[name]) for name in TEXTS)
     prompt, needs = better.prompt, len(better.prompt) + max(len(better.ids), len(worse.ids))
     room = max(length - len(prompt), 0)
     columns = {"prompt_ids": prompt, "chosen_ids": better.ids[:room], "rejected_ids": worse.ids[:room]}
@@ -218,6 +223,20 @@ def _pair(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns,
         same = "its two answers are the same, as far as max_length reaches."
         raise TooLong(same, needs) if needs > length else Unlearnable("its two answers become the same tokens.")
     return [(columns, needs > length)]
+
+
+def side(renderer: Renderer, asked: Row, turns: list[Row]) -> Answer:
+    """One side of a pair, of any number of turns, as one answer to what was asked. Raises `Unlearnable`."""
+    messages = [*asked["messages"], *turns]
+    first = renderer.answer(asked, messages[: len(asked["messages"]) + 1])
+    ids = first.prompt + first.ids
+    for at, turn in enumerate(turns[1:], len(asked["messages"]) + 1):
+        if turn["role"] == "assistant":
+            later = renderer.answer(asked, messages[: at + 1])
+            if later.prompt[: len(ids)] != ids:
+                raise Unlearnable("the model's chat template writes its first turn otherwise once a second follows.")
+            ids = later.prompt + later.ids
+    return Answer(first.prompt, ids[len(first.prompt) :])
 
 
 def _shared(left: list[int], right: list[int]) -> int:
