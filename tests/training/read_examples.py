@@ -54,7 +54,11 @@ def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:
 
 def pieces(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, list[str]]:
     """The same, token by token."""
-    return {name: [tokenizer.decode([token]) for token in ids if token >= 0] for name, ids in columns.items()}
+    return {
+        name: [tokenizer.decode([token]) for token in ids if token >= 0]
+        for name, ids in columns.items()
+        if isinstance(ids, list)
+    }
 
 
 def main(model: str) -> None:

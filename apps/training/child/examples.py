@@ -26,7 +26,8 @@ SIDES = ("preferred_completion", "non_preferred_completion")
 TEXTS = ("chosen", "rejected")  # the sides of a pair without turns
 
 Row = dict[str, Any]
-Columns = dict[str, list[int]]
+Columns = dict[str, Any]
+"""Lists of token ids; of thumbs, also the "label"."""
 
 
 class TooLong(Unlearnable):
@@ -48,6 +49,9 @@ class Counts:
     """What they became: more than rows where some had to be split."""
     tokens: int = 0
     learned: int = 0
+    ups: int = 0
+    """Examples with a thumb up."""
+    downs: int = 0
     cut: int = 0
     left_out: list[tuple[int, str]] = field(default_factory=list)
     """Line numbers of the user's file, each with why."""
@@ -72,9 +76,10 @@ class Sequence:
 def read(path: Path, renderer: Renderer, method: Method, options: Options, counts: Counts) -> Iterator[Columns]:
     """Sequences one by one, up to the time `counts.until`. Raises `Refused` at the end, when there was none.
 
-    The columns are TRL's: `input_ids` and `labels`, or `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    The columns are TRL's: `input_ids` and `labels`, `prompt_ids`, `chosen_ids` and `rejected_ids`, or `prompt_ids`,
+    `completion_ids` and `label`.
     """
-    encode: Callable[[Renderer, Row, Options], list[tuple[Columns, bool]]] = _pair if method == "dpo" else _supervised
+    encode = ENCODERS[method]
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             if time.monotonic() > counts.until:
@@ -127,6 +132,11 @@ def _count(columns: Columns, counts: Counts) -> None:
     if "labels" in columns:
         counts.tokens += len(columns["input_ids"])
         counts.learned += sum(label != IGNORED for label in columns["labels"])
+        return
+    if "label" in columns:
+        counts.tokens += len(columns["prompt_ids"]) + len(columns["completion_ids"])
+        counts.learned += len(columns["completion_ids"])
+        counts.ups, counts.downs = counts.ups + columns["label"], counts.downs + (not columns["label"])
         return
     answers = len(columns["chosen_ids"]) + len(columns["rejected_ids"])
     counts.tokens += 2 * len(columns["prompt_ids"]) + answers
@@ -225,8 +235,26 @@ def _pair(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns,
     return [(columns, needs > length)]
 
 
+def _thumb(renderer: Renderer, row: Row, options: Options) -> list[tuple[Columns, bool]]:
+    """A prompt, the answer to it, and whether that is a good one."""
+    if "input" in row:
+        answer = side(renderer, row["input"], row["completion"])
+    else:
+        answer = renderer.completion(row["prompt"], row["completion"])
+    needs, room = len(answer.prompt) + len(answer.ids), max(options.max_length - len(answer.prompt), 0)
+    if not room:
+        raise TooLong(f"its prompt alone has {len(answer.prompt):,} tokens: raise max_length.", needs)
+    columns = {"prompt_ids": answer.prompt, "completion_ids": answer.ids[:room], "label": row["label"]}
+    return [(columns, needs > options.max_length)]
+
+
+ENCODERS: dict[Method, Callable[[Renderer, Row, Options], list[tuple[Columns, bool]]]] = {
+    "sft": _supervised, "dpo": _pair, "kto": _thumb,
+}  # fmt: skip
+
+
 def side(renderer: Renderer, asked: Row, turns: list[Row]) -> Answer:
-    """One side of a pair, of any number of turns, as one answer to what was asked. Raises `Unlearnable`."""
+    """One side of a pair, or an answer with a thumb, of any number of turns, as one answer. Raises `Unlearnable`."""
     messages = [*asked["messages"], *turns]
     first = renderer.answer(asked, messages[: len(asked["messages"]) + 1])
     ids = first.prompt + first.ids
