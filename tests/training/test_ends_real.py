@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TEXT, TURN = "<|endoftext|>", "<|im_end|>"
 TEXT_ID, TURN_ID = 0, 2
 STEPS, ASKED, READY_SECONDS = 16, 20, 300
+OPTIONS = {"max_steps": STEPS, "learning_rate": 2e-3, "rank": 8, "gradient_checkpointing": False}
 OTHERS = ("model.safetensors", "tokenizer.json", "chat_template.jinja")
 
 
@@ -45,7 +46,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
     told = run(
         make_spec(
             base, folder, backend="plain", train_file=str(write_rows(folder / "rows.jsonl", rows)),
-            stops=tuple(stops.stops_of(base)), options={"max_steps": STEPS, "learning_rate": 2e-3, "rank": 8},
+            stops=tuple(stops.stops_of(base)), options=OPTIONS,
         )
     )  # fmt: skip
     assert told.code == 0, told.lines
