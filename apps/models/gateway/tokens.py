@@ -1,4 +1,7 @@
-"""Tokens that a model's tokenizer knows and the model does not: a request that holds one would end its engine."""
+"""Tokens that a model's tokenizer knows and the model does not.
+
+A request that holds one makes the engine read behind the table of its tokens: it ends, or answers from what is there.
+"""
 
 import json
 from collections.abc import Mapping

@@ -248,7 +248,7 @@ def _unknown_to_the_engine() -> Iterator[ModelFolder]:
     for name, cause, changes in (
         ("unknown-architecture", "tiny", unknown),
         ("unknown-quantization", "quantization", {"quantization_config": {"quant_method": "tiny", "bits": 3}}),
-        ("unknown-rope", "rope", {"rope_scaling": {"rope_type": "tiny", "factor": 2.0}}),
+        ("unknown-rope", "RoPE", {"rope_scaling": {"rope_type": "tiny", "factor": 2.0}}),
         ("unknown-activation", "tiny", {"hidden_act": "tiny"}),
     ):
         yield ModelFolder(name=name, files=_model(config__json=CONFIG | changes), cause=cause)
