@@ -5,7 +5,6 @@ That is the site; or, where `address` was changed, the site's engine.
 
 import os
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
 from urllib.parse import urljoin
@@ -61,10 +60,17 @@ class RemoteOpenAIServer:
         chats = client.chat.completions
         chats.create = _bounded(chats.create)
         responses = client.responses
-        defaults = {"model": os.environ["PEER_MODEL"], "max_output_tokens": MAX_TOKENS}
-        responses.create = partial(responses.create, **defaults)
-        responses.parse = partial(responses.parse, **defaults)
+        responses.create, responses.parse = _named(responses.create), _named(responses.parse)
         return client
+
+
+def _named(create: Callable[..., Any]) -> Callable[..., Any]:
+    def named(**body: Any) -> Any:
+        return create(
+            **{"max_output_tokens": MAX_TOKENS, **body, "model": body.get("model") or os.environ["PEER_MODEL"]}
+        )
+
+    return named
 
 
 def _bounded(create: Callable[..., Any]) -> Callable[..., Any]:
