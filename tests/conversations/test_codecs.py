@@ -172,6 +172,13 @@ ASKED = (message("user", "Warm in Orn?"),)
 ANSWER = (message("assistant", "No."),)
 
 
+def test_tools_may_stand_beside_the_input_of_a_pair() -> None:
+    sides = {name: [{"role": "assistant", "content": name}] for name in ("preferred_output", "non_preferred_output")}
+    tool = {"type": "function", "function": {"name": "depth"}}
+    row = {"input": {"messages": [{"role": "user", "content": "How deep?"}]}, **sides, "tools": [tool]}
+    assert CODECS["preference"].read(row, set()).tools == (tool,)
+
+
 def test_texts_in_parts_become_one_text_where_there_are_no_parts() -> None:
     parts = (message("user", [{"type": "text", "text": "Warm"}, {"type": "text", "text": "in Orn?"}]),)
     row = alpaca.CODEC.write(Conversation(messages=parts, chosen=ANSWER))

@@ -174,6 +174,12 @@ def test_it_rejects_a_file_that_was_deleted(dataset: Dataset, keeper: Keeper) ->
     assert ended(job, keeper, KIND).message == "The file was deleted."
 
 
+def test_a_file_of_bad_rows_alone_is_not_called_empty(dataset: Dataset, keeper: Keeper) -> None:
+    job = run(dataset, keeper, rows([(" ", "x")] * 3), skip_bad=True)
+    assert (job.status, job.skipped) == ("failed", 3)
+    assert job.message == "3 rows cannot be used, so nothing was imported."
+
+
 def test_it_rejects_what_is_seen_at_once(dataset: Dataset) -> None:
     with pytest.raises(DomainError, match="holds no row that can be read"):
         start(dataset, "\n\n")

@@ -24,7 +24,8 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     if isinstance(given := values.get("input"), Mapping):
         messages = read_messages(given.get("messages"), "input.messages", unused)
         better, worse = (read_answer(_side(values, names), names[0], unused) for names in OPENAI_SIDES)
-        return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(given)))
+        more = beside(values) | beside(given)
+        return asked(Conversation(messages=messages, chosen=better, rejected=worse, **more))
     better, worse = (read_answer(values.get(side), side, unused) for side in SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
         messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")

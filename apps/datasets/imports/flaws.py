@@ -78,7 +78,7 @@ class Flaws:
             return
         with self.listed_file() as file, transaction.atomic():
             Import.objects.filter(pk=self._job.pk).update(errors_file=saved(file), **self.facts())
-        if not self.fatal:
+        if not self.fatal and not self.count:
             raise DomainError("The file holds no row.", param="file")
         raise DomainError(" ".join(filter(None, [self._bad(), self._lost()])))
 
