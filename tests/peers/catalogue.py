@@ -23,6 +23,7 @@ class Peer:
 
 
 OTHER_WORDS = "the error is this API's, not pydantic's"
+BY_CHANCE = "sampled: what a small model says, and where it ends, is another each time, on the engine alone as well"
 
 PEERS = (
     Peer(name="openai-python", packages=("openai[aiohttp]",), driver="openai_python.py"),
@@ -90,9 +91,10 @@ PEERS = (
                 ),
                 OTHER_WORDS,
             ),
-            "openai/chat_completion/test_chat.py::test_structured_outputs_json_chat": (
-                "two sampled answers must differ, and by chance those of a small model do not"
-            ),
+            "openai/chat_completion/test_chat.py::test_structured_outputs_json_chat": BY_CHANCE,
+            "openai/responses/test_simple.py::test_streaming_logprobs[smollm2-135m-instruct]": BY_CHANCE,
+            "openai/responses/test_simple.py::test_max_tokens[smollm2-135m-instruct]": BY_CHANCE,
+            "openai/responses/test_structured_output.py::test_structured_output": BY_CHANCE,
         },
         real_engine=True,
     ),

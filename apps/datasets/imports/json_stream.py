@@ -32,9 +32,10 @@ VIEWER_KEYS = frozenset({"row_idx", "row", "truncated_cells"})
 
 LOOK_BYTES = 256
 
+# A group is made possessive by (?>…): with *+ it matches too little on Python 3.11 before 3.11.5.
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_TEXT = rb'[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+'  # what lies between its quotes
-_FLAT = rb'[^"{}\[\]]*+(?:"' + _TEXT + rb'"[^"{}\[\]]*+)*+'  # what lies between brackets
+_TEXT = rb'[^"\\\n]*+(?>(?:\\[^\n][^"\\\n]*+)*)'  # what lies between its quotes
+_FLAT = rb'[^"{}\[\]]*+(?>(?:"' + _TEXT + rb'"[^"{}\[\]]*+)*)'  # what lies between brackets
 _INSIDE, _OUTSIDE = re.compile(_TEXT), re.compile(_FLAT)
 _SCALAR = re.compile(rb"[^,:{}\[\]\s\"]*+")
 _OBJECTS = re.compile(rb"\[[ \t\r\n]*+(?:\{|\]|\Z)")  # a list of objects, or an empty one
@@ -46,7 +47,7 @@ def _balanced(depth: int) -> re.Pattern[bytes]:
     """A list or an object in which others are nested so deep: most rows, at once."""
     pattern = rb"[{\[]" + _FLAT + rb"[}\]]"
     for _ in range(depth):
-        pattern = rb"[{\[]" + _FLAT + rb"(?:" + pattern + _FLAT + rb")*+[}\]]"
+        pattern = rb"[{\[]" + _FLAT + rb"(?>(?:" + pattern + _FLAT + rb")*)[}\]]"
     return re.compile(pattern)
 
 

@@ -237,7 +237,7 @@ class _ReturnLines:
 
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_BARE_RETURN = re.compile(rb'[^"\r]*+(?:"[^"]*+"[^"\r]*+)*+\r++(?!\n|\Z)')  # outside of quotes
+_BARE_RETURN = re.compile(rb'[^"\r]*+(?>(?:"[^"]*+"[^"\r]*+)*)\r++(?!\n|\Z)')  # outside of quotes
 
 
 def _line_reader(file: IO[bytes], limit: int) -> Callable[[int], bytes]:
