@@ -80,7 +80,7 @@ def test_answers_made_elsewhere(page: Page, tmp_path: Path) -> None:
     page.goto("/admin/datasets/run/")
     page.get_by_role("link", name="squares v1, 2 models").click()
     page.get_by_text("Import answers").click()
-    page.get_by_label("JSONL, CSV or Parquet").set_input_files(answers)
+    page.get_by_label("JSON, CSV or Parquet, packed or not").set_input_files(answers)
     expect(page.get_by_label("Name of the column")).to_have_value("")  # not the theme's: a plain input shows its file
     page.get_by_role("button", name="Import", exact=True).click()
     column = page.locator("[data-column]", has_text="elsewhere.jsonl")

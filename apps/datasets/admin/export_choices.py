@@ -84,7 +84,7 @@ def read(request: HttpRequest, query: Mapping[str, str]) -> Chosen:
         split=_one(splits, query.get("split", "")) if dataset else None,
         part=query.get("part", ""),
         repository=query.get("repository", "").strip(),
-        incomplete=query.get("incomplete", LEAVE_OUT),
+        incomplete=query.get("not_whole", LEAVE_OUT),  # `incomplete` is a filter's name
     )
 
 
