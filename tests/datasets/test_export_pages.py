@@ -85,6 +85,19 @@ def test_it_works(mia: Client, run: Run) -> None:
     assert b"".join(mia.get(download(export, "manifest"))).startswith(b"{")
 
 
+@pytest.mark.parametrize("not_whole", ["leave_out", "include"])
+def test_what_becomes_of_unfinished_answers_is_no_filter(mia: Client, run: Run, not_whole: str) -> None:
+    """A filter of the page of a run is called `incomplete`; the form has it beside its own choice."""
+    form = {"run": run.uid, "format": "chat", "answers": "starred", "not_whole": not_whole}
+    assert f'value="{not_whole}"' in text(mia.get(NEW, form)).split('name="not_whole"')[1].split("</select>")[0]
+    assert mia.get(COUNT, form).json()["rows"] == 3
+    assert mia.get(COUNT, form | {"incomplete": "yes"}).json()["rows"] == 0
+    assert mia.get(COUNT, form | {"incomplete": "no"}).json()["rows"] == 3
+    assert mia.post(NEW, form | {"dataset": run.dataset.uid, "incomplete": "no"}).status_code == 302
+    spec = Export.objects.get().spec
+    assert (spec.get("incomplete", "leave_out"), spec["filters"]) == (not_whole, {"incomplete": "no"})
+
+
 def test_a_split_is_counted(mia: Client, run: Run) -> None:
     split = make_split(run, ["train", "validation", "train"])
     form = {"run": run.uid, "format": "trl", "answers": "starred_pairs", "split": split.uid, "part": "train"}
