@@ -24,7 +24,7 @@ async function take() {
   clearTimeout(renewing);
   try {
     await post("lock", { number });
-    if (number !== at) return;
+    if (number !== at) return giveBack(number); // they went on before the answer came
     held = number;
     show(number, "");
   } catch (error) {
@@ -44,6 +44,10 @@ function show(number, who) {
 export function release() {
   clearTimeout(renewing);
   if (held === null) return;
-  post("release", { number: held }, { keepalive: true }).catch(() => {});
+  giveBack(held);
   held = null;
+}
+
+function giveBack(number) {
+  post("release", { number }, { keepalive: true }).catch(() => {});
 }
