@@ -8,7 +8,10 @@ from typing import Any
 
 from apps.conversations.conversation import Message, Messages, Role, ToolCall
 from apps.conversations.errors import RowError, kind
+from apps.conversations.parts import Parts, joined, read_parts
 from apps.conversations.tools import read_calls
+from apps.conversations.weights import KEYS as WEIGHTS
+from apps.conversations.weights import read_weight, wanted
 
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "developer", "user": "user", "assistant": "assistant", "tool": "tool",
@@ -16,12 +19,10 @@ ROLES: dict[str, Role] = {
 }  # fmt: skip
 KNOWN = frozenset((
     "role", "content", "reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "tool_call_id",
-    "name", "weight",
+    "name", *WEIGHTS,
 ))  # fmt: skip
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-
-
-WRITE_PART = 'write {"type": "text", "text": "…"}, or the text itself.'
+NO_PARTS = Parts()
 WRITE_ROLE = "write system, user, assistant or tool."
 
 
@@ -69,15 +70,16 @@ class _Reader:
         given = {key: value for key, value in entry.items() if value is not None}
         if unknown := given.keys() - KNOWN:
             self._unused.update(f"{self._name}[].{key}" for key in unknown)
-        calls = self._read_calls(given, role)
+        parts = self._parts(given.get("content"), role)
+        calls = self._read_calls(given, parts.calls, role)
         return Message(
             role=role,
-            content=self._content(given.get("content")),
-            reasoning_content=self._reasoning(given, role),
+            content=self._content(given.get("content"), parts),
+            reasoning_content=self._reasoning(given, parts.thoughts, role),
             tool_calls=calls,
             tool_call_id=self._answered(given, role),
             name=self._text(given, "name", "invalid_name"),
-            weight=self._weight(given.get("weight"), role),
+            weight=self._weight(given, role),
         )
 
     def _role(self, entry: Any) -> Role:
@@ -92,19 +94,25 @@ class _Reader:
             raise RowError(f"{self._where} has no 'role': {WRITE_ROLE}", "missing_role")
         raise RowError(f"{self._where} has the role {str(given)[:40]!r}: {WRITE_ROLE}", "unknown_role")
 
-    def _content(self, content: Any) -> Any:
+    def _parts(self, content: Any, role: Role) -> Parts:
+        if not isinstance(content, list):
+            return NO_PARTS
+        found = read_parts(content, self._where, of_assistant=role == "assistant")
+        self._unused.update(f"{self._name}[].content[].{key}" for key in found.unused)
+        return found
+
+    def _content(self, content: Any, parts: Parts) -> Any:
+        if isinstance(content, list):
+            return parts.content or (None if parts.calls or parts.thoughts else [])
         if content is None or isinstance(content, str):
             return content
-        if not isinstance(content, list):
-            message = f"The 'content' of {self._where} is {kind(content)}: write it as text, or as a list of parts."
-            raise RowError(message, "content_not_text")
-        if not all(isinstance(part, dict) and isinstance(part.get("text", ""), str | None) for part in content):
-            message = f"A part of {self._where} has a wrong shape: {WRITE_PART}"
-            raise RowError(message, "invalid_content_part")
-        return [{key: value for key, value in part.items() if value is not None} for part in content]
+        message = f"The 'content' of {self._where} is {kind(content)}: write it as text, or as a list of parts."
+        raise RowError(message, "content_not_text")
 
-    def _reasoning(self, given: dict[str, Any], role: Role) -> str:
-        found = [self._text(given, key, "invalid_reasoning") for key in THOUGHTS if given.get(key)]
+    def _reasoning(self, given: dict[str, Any], thoughts: list[str], role: Role) -> str:
+        found = [self._thought(given, key) for key in THOUGHTS if given.get(key)]
+        if thoughts:
+            found.append("\n\n".join(thoughts))
         if found and role != "assistant":
             message = f"{self._where} is the {role}'s and has reasoning: only the assistant's may, so remove it."
             raise RowError(message, "reasoning_not_assistant")
@@ -113,11 +121,18 @@ class _Reader:
             raise RowError(message, "two_reasonings")
         return found[0] if found else ""
 
-    def _read_calls(self, given: dict[str, Any], role: Role) -> tuple[ToolCall, ...]:
+    def _thought(self, given: dict[str, Any], key: str) -> str:
+        if isinstance(given[key], list):
+            return joined(given[key], f"the {key!r} of {self._where}")
+        return self._text(given, key, "invalid_reasoning")
+
+    def _read_calls(self, given: dict[str, Any], among: list[Any], role: Role) -> tuple[ToolCall, ...]:
+        """`among`: calls that stand among the parts of the content."""
         value = given.get("tool_calls") or given.get("function_call")
-        if not value:
-            return ()
-        calls = read_calls(value, self._calls + 1)
+        if value and among:
+            message = f"{self._where} has calls of tools among its parts, and others beside: write all in 'tool_calls'."
+            raise RowError(message, "calls_in_two_places")
+        calls = read_calls(value or among, self._calls + 1) if value or among else ()
         if calls and role != "assistant":
             message = f"{self._where} is the {role}'s and calls tools: only the assistant may, so remove them."
             raise RowError(message, "tool_calls_not_assistant")
@@ -143,16 +158,13 @@ class _Reader:
         self._open.remove(fitting[0])
         return fitting[0].id
 
-    def _weight(self, weight: Any, role: Role) -> int | None:
-        if weight is None:
+    def _weight(self, given: dict[str, Any], role: Role) -> int | None:
+        if given.keys().isdisjoint(WEIGHTS):
             return None
-        if role != "assistant":
-            self._unused.add(f"{self._name}[].weight")
-            return None
-        if isinstance(weight, bool) or weight not in (0, 1):
-            message = f"The 'weight' of {self._where} is {str(weight)[:40]!r}: write 0 or 1."
-            raise RowError(message, "invalid_weight")
-        return int(weight)
+        if role == "assistant":
+            return read_weight(given, self._where)
+        self._unused.update(f"{self._name}[].{key}" for key in wanted(given))
+        return None
 
     def _text(self, given: dict[str, Any], key: str, code: str) -> str:
         value = given.get(key, "")

@@ -64,7 +64,8 @@ def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
     value = _from_text(value, "Its 'tool_calls'", "invalid_tool_calls", WRITE_CALLS)
     if value is None or value == []:
         return ()
-    calls = value if isinstance(value, list) else [value]
+    given = value if isinstance(value, list) else [value]
+    calls = [_from_text(call, "A call of a tool", "invalid_tool_calls", WRITE_CALLS) for call in given]
     taken = {str(call["id"]) for call in calls if isinstance(call, dict) and call.get("id")}
     free = (id_ for id_ in map("call_{}".format, count(first_id)) if id_ not in taken)
     return tuple(_call(call, free) for call in calls)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from apps.accounts.models import Project
 from apps.datasets.exports.formats import FORMATS
 from apps.datasets.exports.services import start_export
+from apps.datasets.imports.shapes import detect
 from apps.datasets.models import Dataset, Example, Export, Run
 from tests.datasets.cast import make_version, messages_of
 from tests.datasets.exports import ANSWERS, content, drive, exported, lines, make_split, starred_run
@@ -110,7 +111,6 @@ UPDATE datasets_example SET messages =
     json_build_array(json_build_object('role', 'user', 'content', repeat('x', 1000000)))
 WHERE dataset_id = %s AND number <= 12
 """
-LLAMA_FACTORY = "llamafactory==0.9.5"
 LATE = {  # by format, whether its file holds reasoning, names and settings of the template
     "chat": True, "trl_completion": True, "sharegpt": False, "alpaca": False, "parquet": True, "huggingface": True,
     "trl": True, "dpo": True, "sharegpt_pairs": False, "kto": True,
@@ -147,9 +147,23 @@ def look_at_late_rows(told: dict[str, list[dict[str, Any]]]) -> None:
             assert "call_1" in json.dumps(rows) or '{\\"of\\":\\"France\\"}' in json.dumps(rows), name
 
 
+SHAPES = {  # by format, as what an import tells its rows, and whether TRL tells messages in them
+    "chat": ("chat", True), "trl_completion": ("completion", True), "sharegpt": ("sharegpt", True),
+    "alpaca": ("alpaca", False), "parquet": ("chat", True), "huggingface": ("chat", True),
+    "trl": ("preference", True), "dpo": ("preference", False), "sharegpt_pairs": ("sharegpt_pairs", True),
+    "kto": ("kto", True),
+}  # fmt: skip
+
+
 def test_late_rows_that_hold_more_are_loaded(project: Project, tmp_path: Path) -> None:
-    """They come long after `datasets` has told the columns from the first 10 MB."""
-    look_at_late_rows(loaded(late_exports(project, tmp_path), tmp_path, PYTHON))
+    """They come long after `datasets` has told the columns from the first 10 MB. TRL tells the same of every row."""
+    paths = late_exports(project, tmp_path)
+    told = {name: each["train"] for name, each in zip(paths, read([*paths.values()], tmp_path), strict=True)}
+    look_at_late_rows({name: each["rows"] for name, each in told.items()})
+    for name, each in told.items():
+        shape, conversational = SHAPES[name]
+        assert {detect([row]) for row in each["rows"]} == {shape}, name
+        assert each["conversational"] == [conversational], name
 
 
 def late_exports(project: Project, folder: Path) -> dict[str, Path]:
@@ -175,40 +189,6 @@ def test_late_rows_are_loaded_by_other_versions(project: Project, tmp_path: Path
     python = tmp_path / "venv/bin/python"
     subprocess.run([python, "-m", "pip", "install", "-q", f"datasets=={version}"], check=True)
     look_at_late_rows(loaded(late_exports(project, tmp_path), tmp_path, python))
-
-
-@pytest.mark.soak
-def test_llama_factory_reads_the_same_conversations(project: Project, tmp_path: Path) -> None:
-    """Its own converters, installed without what it trains with."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "peer", LLAMA_FACTORY],
-        check=True,
-    )
-    dataset = make_late_rows(project)
-    formats = {"alpaca": "alpaca", "sharegpt": "sharegpt", "sharegpt_pairs": "sharegpt_pairs", "openai": "chat"}
-    paths = []
-    for reader, name in formats.items():
-        answers = "reference" if FORMATS[name].answers else "reference_pairs"
-        export = drive(start_export(dataset=dataset, format=name, answers=answers))
-        paths.append(f"{reader}={saved(export, tmp_path)}")
-    done = subprocess.run(
-        [PYTHON, "-m", "tests.datasets.consumers.llama_factory", tmp_path / "peer", *paths],
-        cwd=settings.BASE_DIR, capture_output=True, text=True, check=False, timeout=240,
-        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = dict(zip(formats, json.loads(done.stdout), strict=True))
-    asked = [{"role": message["role"], "content": message["content"]} for message in TALK[1:]]
-    called = [
-        *asked, {"role": "function", "content": '{"name":"look_up","arguments":{"of":"France"}}'},
-        {"role": "observation", "content": "Paris"},
-    ]  # fmt: skip
-    yes, no = [{"role": "assistant", "content": "Yes."}], [{"role": "assistant", "content": "No."}]
-    assert {"_prompt": asked, "_response": yes, "_system": "Be brief."} in told["alpaca"]
-    whole = {"_prompt": called, "_system": "Be brief.", "_tools": json.dumps(TOOLS, separators=(",", ":"))}
-    assert {**whole, "_response": yes} in told["sharegpt"]
-    assert {**whole, "_response": yes + no} in told["sharegpt_pairs"]
-    assert [len(rows) for rows in told.values()] == [14, 15, 15, 18]
 
 
 def saved(export: Export, folder: Path) -> Path:

@@ -19,11 +19,12 @@ MARK = re.compile(
 )
 """What looks like a token of its own in a template."""
 OF_SETTINGS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+OWN = Path("own")
 NOT_CHATS = ("_training",)  # TRL's variants of another, for its own masks
 
 
 def templates(*interpreters: Path, folder: Path | None = None) -> dict[str, str]:
-    """Name -> text: TRL's, vLLM's and Unsloth's, and those of a folder of one's own."""
+    """Name -> text: TRL's, vLLM's and Unsloth's, and those of `folder`, named after its sub-folders."""
     found: dict[str, str] = {}
     for python in interpreters:
         for packages in sorted(python.parent.parent.glob("lib/python3*/site-packages")):
@@ -32,8 +33,14 @@ def templates(*interpreters: Path, folder: Path | None = None) -> dict[str, str]
             for path in sorted((packages / "vllm").rglob("template_*.jinja")):
                 found[f"vllm/{path.stem.removeprefix('template_')}"] = path.read_text()
             found |= _of_unsloth(packages / "unsloth" / "chat_templates.py")
-    for path in sorted(folder.rglob("*.jinja")) if folder else ():
-        found[f"own/{path.stem}"] = path.read_text()
+    return found | (_of_folder(folder) if folder else {})
+
+
+def _of_folder(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.rglob("*.jinja")):
+        place = path.parent.relative_to(folder)
+        found[str((OWN if place == Path() else place) / path.stem)] = path.read_text()
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.training import corpus
+from tests.training import corpus, template_table
 from tests.training.as_served import Outcome, Pair, outcomes
 
 EVERY = 5  # conversations, of which a template meets one in the quick test
@@ -43,6 +43,14 @@ def test_it_works(templates: dict[str, str], tmp_path: Path) -> None:
     assert_as_served(found)
     assert len(names) >= 2 * FAMILIES
     assert sum(not outcome.left_out for outcome in found) > 0.8 * len(found)
+
+
+def test_the_table_keeps_the_rows_of_other_sources() -> None:
+    table = "".join(template_table.row(name, [("", "")]) for name in ("trl/gone", "trl/llama3", "public/phi"))
+    rows = {name: template_table.row(name, [("It hides an answer.", "")]) for name in ("trl/llama3", "own/mine")}
+    assert template_table.merged(table, rows) == (
+        "| `public/phi` | 1 of 1 |  |\n| `trl/llama3` | 0 of 1 | 1: It hides an answer |\n"
+    )
 
 
 @pytest.mark.soak

@@ -7,6 +7,7 @@ import msgspec
 from apps.conversations.codecs.codec import Values
 from apps.conversations.conversation import Conversation, Message, Messages
 from apps.conversations.errors import RowError
+from apps.conversations.media import placed
 from apps.conversations.messages import read_messages
 from apps.conversations.tools import read_tools
 
@@ -30,8 +31,10 @@ def asked(conversation: Conversation) -> Conversation:
     return conversation
 
 
-def of_messages(messages: Messages, values: Values) -> Conversation:
-    """What the assistant says last is the expected answer; `values` may hold tools beside. Raises `RowError`."""
+def of_messages(messages: Messages, values: Values, unused: set[str]) -> Conversation:
+    """What the assistant says last is the expected answer; `values` may hold tools and media beside. Raises
+    `RowError`."""
+    messages = placed(messages, values, unused)
     answers = messages[-1].role == "assistant"
     asks, chosen = (messages[:-1], messages[-1:]) if answers else (messages, ())
     return asked(Conversation(messages=asks, chosen=chosen, **beside(values)))

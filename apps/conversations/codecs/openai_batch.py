@@ -18,7 +18,7 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     responses = name == "input" and isinstance(body.get("input"), list) and "embeddings" not in str(values.get("url"))
     if name == "messages" or responses:
         messages = read_messages(body[name], f"body.{name}", unused)
-        return of_messages(messages, body)
+        return of_messages(messages, body, unused)
     return asked(Conversation(messages=user(text(body, name, needed=True), text(body, "instructions"))))
 
 

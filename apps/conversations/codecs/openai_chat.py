@@ -6,12 +6,13 @@ from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
 from apps.conversations.codecs.fields import BESIDE, of_messages
 from apps.conversations.conversation import Conversation
+from apps.conversations.media import MEANINGS as MEDIA
 from apps.conversations.messages import read_messages
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
     messages = read_messages(values.get("messages"), "messages", unused)
-    return of_messages(messages, values)
+    return of_messages(messages, values, unused)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def _write(conversation: Conversation) -> dict[str, Any]:
 CODEC = Codec(
     name="chat",
     title="Chat messages",
-    columns={"messages": "messages", **BESIDE},
+    columns={"messages": "messages", **MEDIA, **BESIDE},
     fits=lambda row: isinstance(row.get("messages"), list),
     read=_read,
     write=_write,

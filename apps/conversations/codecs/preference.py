@@ -18,6 +18,10 @@ OPENAI_SIDES = (("preferred_output", "preferred_completion"), ("non_preferred_ou
 SIDES = ("chosen", "rejected")
 QUESTIONS = ("prompt", "question", "instruction", "input")
 """Columns that say the question where it stands outside of the sides; the first that is there."""
+WHOLE = "messages"
+"""A column that says the question where none of these is there."""
+OF_SIDES = tuple((side, f"{side}_response", f"{side}_messages") for side in SIDES)
+"""Columns that say the sides, as TRL, Argilla and LLaMA-Factory name them."""
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
@@ -26,27 +30,43 @@ def _read(values: Values, unused: set[str]) -> Conversation:
         better, worse = (read_answer(_side(values, names), names[0], unused) for names in OPENAI_SIDES)
         more = beside(values) | beside(given)
         return asked(Conversation(messages=messages, chosen=better, rejected=worse, **more))
-    better, worse = (read_answer(values.get(side), side, unused) for side in SIDES)
+    better, worse = (read_answer(_side(values, names), names[0], unused) for names in OF_SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
         messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")
         used: tuple[str, ...] = ()
     else:
         messages, used = _question(values, unused)
+        if used == (WHOLE,):
+            messages = _without_answer(messages, better, worse)
     unused.update(name for name in QUESTIONS if name not in used and not _repeats(values.get(name), messages))
+    if WHOLE not in used and not _repeats(values.get(WHOLE), (*messages, *better, *worse)):
+        unused.add(WHOLE)
     return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values)))
 
 
-def _side(values: Values, names: tuple[str, str]) -> Any:
+def _side(values: Values, names: tuple[str, ...]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def _question(values: Values, unused: set[str]) -> tuple[Messages, tuple[str, ...]]:
     """And the columns that say it."""
     name = next((name for name in QUESTIONS if values.get(name) is not None), "prompt")
+    if values.get(name) is None and isinstance(values.get(WHOLE), list):
+        return read_messages(values[WHOLE], WHOLE, unused), (WHOLE,)
     if name == "prompt":
         return prompt(values, unused), (name,)
     more = "input" if name == "instruction" else ""
     return user(instructed(values, name, more), system_of(values)), (name, more)
+
+
+def _without_answer(messages: Messages, *sides: Messages) -> Messages:
+    """A conversation that ends with the answer of one side asks what stands before it. Raises `RowError`."""
+    if messages[-1].role != "assistant":
+        return messages
+    if len(messages) > 1 and any(messages[-1:] == side for side in sides):
+        return messages[:-1]
+    message = "Its prompt ends with the assistant's message, which is neither answer: end it with the question."
+    raise RowError(message, "prompt_not_a_question")
 
 
 def parted(chosen: Messages, rejected: Messages, names: str) -> tuple[Messages, Messages, Messages]:
@@ -93,15 +113,18 @@ CODEC = Codec(
     title="Preference pairs",
     columns={
         **dict.fromkeys(QUESTIONS, "question"),
-        "chosen": "chosen answer",
-        "rejected": "rejected answer",
+        WHOLE: "question",
+        **dict.fromkeys(OF_SIDES[0], "chosen answer"),
+        **dict.fromkeys(OF_SIDES[1], "rejected answer"),
         **dict.fromkeys(SYSTEMS, "system message"),
         "input": "messages, tools",
         **dict.fromkeys(OPENAI_SIDES[0], "chosen answer"),
         **dict.fromkeys(OPENAI_SIDES[1], "rejected answer"),
         **BESIDE,
     },
-    fits=lambda row: all(row.get(side) is not None for side in SIDES) or any(name in row for name in OPENAI_SIDES[0]),
+    fits=lambda row: (
+        all(_side(row, names) is not None for names in OF_SIDES) or any(name in row for name in OPENAI_SIDES[0])
+    ),
     read=_read,
     write=_write,
 )

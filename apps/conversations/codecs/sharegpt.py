@@ -13,6 +13,7 @@ from apps.conversations.codecs.codec import CannotHold, Codec, Values
 from apps.conversations.codecs.fields import BESIDE, of_messages, text
 from apps.conversations.conversation import Conversation, Message, Messages, encode
 from apps.conversations.errors import RowError
+from apps.conversations.media import MEANINGS as MEDIA
 from apps.conversations.messages import ROLES, read_messages
 
 SPEAKERS = {
@@ -93,7 +94,7 @@ def tools(conversation: Conversation) -> dict[str, str]:
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
-    return of_messages(turns(values, unused), values)
+    return of_messages(turns(values, unused), values, unused)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _write(conversation: Conversation) -> dict[str, Any]:
 CODEC = Codec(
     name="sharegpt",
     title="ShareGPT conversations",
-    columns={**dict.fromkeys(LISTS, "messages"), "system": "system message", **BESIDE},
+    columns={**dict.fromkeys(LISTS, "messages"), "system": "system message", **MEDIA, **BESIDE},
     fits=lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     read=_read,
     write=_write,

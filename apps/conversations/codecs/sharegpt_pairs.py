@@ -7,6 +7,8 @@ from apps.conversations.codecs.codec import Codec, Values
 from apps.conversations.codecs.fields import BESIDE, asked, beside
 from apps.conversations.codecs.sharegpt import LISTS, entry, tools, turns, written
 from apps.conversations.conversation import Conversation, Messages
+from apps.conversations.media import MEANINGS as MEDIA
+from apps.conversations.media import placed
 from apps.conversations.messages import read_answer
 
 SIDES = ("chosen", "rejected")
@@ -14,7 +16,8 @@ SIDES = ("chosen", "rejected")
 
 def _read(values: Values, unused: set[str]) -> Conversation:
     chosen, rejected = (_side(values.get(side), side, unused) for side in SIDES)
-    return asked(Conversation(messages=turns(values, unused), chosen=chosen, rejected=rejected, **beside(values)))
+    messages = placed(turns(values, unused), values, unused)
+    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values)))
 
 
 def _side(value: Any, name: str, unused: set[str]) -> Messages:
@@ -42,6 +45,7 @@ CODEC = Codec(
         "chosen": "chosen answer",
         "rejected": "rejected answer",
         "system": "system message",
+        **MEDIA,
         **BESIDE,
     },
     fits=_fits,

@@ -25,7 +25,8 @@ def _question_alone(conversation: Conversation) -> tuple[str, str, str]:
 
 
 def _read_dolly(values: Values, _unused: set[str]) -> Conversation:
-    question = instructed(values, "instruction", "context")
+    more = "context" if text(values, "context").strip() else "input"
+    question = instructed(values, "instruction", more)
     return asked(Conversation(messages=user(question), chosen=assistant(text(values, "response"))))
 
 
@@ -39,7 +40,7 @@ def _write_dolly(conversation: Conversation) -> dict[str, Any]:
 DOLLY = Codec(
     name="dolly",
     title="Dolly instructions",
-    columns={"instruction": "question", "context": "question", "response": "chosen answer"},
+    columns={"instruction": "question", "context": "question", "input": "question", "response": "chosen answer"},
     fits=lambda row: {"instruction", "response"} <= row.keys(),
     read=_read_dolly,
     write=_write_dolly,

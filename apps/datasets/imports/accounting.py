@@ -25,8 +25,8 @@ NAMED = 8  # losses that a sentence names
 METADATA = "kept as metadata"
 HARMLESS = {"key", "tags", METADATA, *BESIDE.values()} - {"tools"}
 """Meanings that nobody misses: the column stays with the row as it came."""
-INNER = {"messages", "prompt", "input", "instructions"} | BESIDE.keys()
-"""Keys of a column that is an object (a batch line's `body`, a pair's `input`), which are read."""
+INNER = {"messages", "prompt", "input", "instructions", "role", "content", "from", "value"} | BESIDE.keys()
+"""Keys of a column that is an object (a batch line's `body`, a pair's `input` or a message of it), which are read."""
 MEANINGS = {
     **dict.fromkeys(GUESSES["reference"], "chosen answer"), "answers": "expected answers", "query": "question",
     "label": "thumb up or down", "weight": "weight", "weights": "weight", "history": "earlier turns",

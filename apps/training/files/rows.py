@@ -13,7 +13,7 @@ import msgspec
 from apps.conversations.codecs import CODECS, Codec
 from apps.conversations.codecs.fields import BESIDE, beside
 from apps.conversations.codecs.preference import OPENAI_SIDES, SIDES
-from apps.conversations.codecs.unpaired import LABELS, label_of
+from apps.conversations.codecs.unpaired import LABELS, TURNS, label_of
 from apps.conversations.conversation import Conversation
 from apps.conversations.errors import RowError, kind
 from apps.training.files.exact import are_messages, are_tools
@@ -199,7 +199,7 @@ def _thumb(values: Mapping[str, Any], unused: set[str]) -> Row:
             "method 'supervised'."
         )
         raise RowError(message, "wrong_method")
-    name = "messages" if "messages" in values else "completion"
+    name = next((name for name in (*TURNS, "instruction") if name in values), "completion")
     if name == "completion":
         _check_texts(values, ("prompt", "completion"))
     if name == "completion" and _is_text(values, ("prompt", "completion")):
@@ -207,7 +207,7 @@ def _thumb(values: Mapping[str, Any], unused: set[str]) -> Row:
         return {"prompt": values["prompt"], "completion": values["completion"], "label": label_of(values)}
     made = _read(values, "kto", unused)
     asked, answer = dicts(made.messages), dicts(made.chosen or made.rejected)
-    check_question(asked, f"Its {'prompt' if name == 'completion' else 'messages'}", unused)
+    check_question(asked, f"Its {'prompt' if name == 'completion' else name}", unused)
     _check_side(asked, answer, unused)
     return {"input": {"messages": asked} | _beside_of(made), "completion": answer, "label": bool(made.chosen)}
 

@@ -32,10 +32,14 @@ def seen_by_trl(row: dict[str, Any]) -> dict[str, Any]:
     if trl is None or isinstance(row.get("chosen"), dict):
         return {}
     return {
-        "conversational": trl.is_conversational(row) or trl.is_conversational_from_value(row),
+        "conversational": is_conversational(row),
         "as_chatml": trl.maybe_convert_to_chatml(dict(row)),
         "extracted": trl.maybe_extract_prompt(dict(row)),
     }
+
+
+def is_conversational(row: dict[str, Any]) -> bool | None:
+    return None if trl is None else bool(trl.is_conversational(row) or trl.is_conversational_from_value(row))
 
 
 def shown(value: Any) -> Any:
@@ -48,8 +52,12 @@ def shown(value: Any) -> Any:
 
 def seen(path: Path) -> dict[str, Any]:
     return {
-        part: {"rows": list(map(shown, rows)), "trl": shown(seen_by_trl(rows[0]))} for part, rows in load(path).items()
-    }
+        part: {
+            "rows": list(map(shown, rows)), "trl": shown(seen_by_trl(rows[0])),
+            "conversational": sorted(set(map(is_conversational, rows))),
+        }
+        for part, rows in load(path).items()
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

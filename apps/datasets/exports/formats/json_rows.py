@@ -94,7 +94,7 @@ TRL_COMPLETION = _format(
 )  # fmt: skip
 ALPACA = _format(
     "alpaca", "Alpaca",
-    "Instruction, output, system and history, as Unsloth, LLaMA-Factory and axolotl take it.",
+    "Instruction, output, system and history, as LLaMA-Factory takes it; Unsloth and axolotl read no history.",
     Kind.ANSWERS, alpaca.CODEC.write, frozenset({"turns"}),
 )  # fmt: skip
 SHAREGPT = _format(
