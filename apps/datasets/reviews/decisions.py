@@ -74,10 +74,13 @@ class StarOf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RatingOf:
-    """State: 1 to 5."""
+class _Mark:
+    """What one reviewer says of one answer, in a row of its own."""
 
-    kind: ClassVar[str] = "rating"
+    kind: ClassVar[str]
+    model: ClassVar[type[Rating] | type[Thumb]]
+    field: ClassVar[str]
+    """Of the model, that holds the state."""
     example: Example
     answer: int
     reviewer: int
@@ -90,51 +93,38 @@ class RatingOf:
         return False
 
     def read(self) -> Any:
-        return self._rows().values_list("value", flat=True).first()
+        return self._rows().values_list(self.field, flat=True).first()
 
     def write(self, state: Any) -> None:
         if state is None:
             self._rows().delete()
-        elif not self._rows().update(value=state):
-            Rating.objects.create(answer_id=self.answer, reviewer_id=self.reviewer, value=state)
+        elif not self._rows().update(**{self.field: state}):
+            ids = {"answer_id": self.answer, "reviewer_id": self.reviewer}
+            self.model.objects.create(**ids, **{self.field: state})
 
     def refresh(self) -> None:
         items.refresh_reviews([self.example.pk])
 
     def _rows(self) -> Any:
-        return Rating.objects.filter(answer=self.answer, reviewer=self.reviewer)
+        return self.model.objects.filter(answer=self.answer, reviewer=self.reviewer)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThumbOf:
+class RatingOf(_Mark):
+    """State: 1 to 5."""
+
+    kind: ClassVar[str] = "rating"
+    model: ClassVar[type[Rating] | type[Thumb]] = Rating
+    field: ClassVar[str] = "value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThumbOf(_Mark):
     """State: up or down."""
 
     kind: ClassVar[str] = "thumb"
-    example: Example
-    answer: int
-    reviewer: int
-
-    @property
-    def target(self) -> dict[str, Any]:
-        return {"answer": self.answer}
-
-    def shares(self, *states: Any) -> bool:
-        return False
-
-    def read(self) -> Any:
-        return self._rows().values_list("verdict", flat=True).first()
-
-    def write(self, state: Any) -> None:
-        if state is None:
-            self._rows().delete()
-        elif not self._rows().update(verdict=state):
-            Thumb.objects.create(answer_id=self.answer, reviewer_id=self.reviewer, verdict=state)
-
-    def refresh(self) -> None:
-        items.refresh_reviews([self.example.pk])
-
-    def _rows(self) -> Any:
-        return Thumb.objects.filter(answer=self.answer, reviewer=self.reviewer)
+    model: ClassVar[type[Rating] | type[Thumb]] = Thumb
+    field: ClassVar[str] = "verdict"
 
 
 @dataclass(frozen=True, kw_only=True)
