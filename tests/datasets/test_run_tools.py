@@ -17,7 +17,7 @@ from apps.datasets.runs import services as runs
 from apps.models import sampling
 from apps.models.models import Model
 from tests.datasets import batchwork
-from tests.datasets.batchwork import start
+from tests.datasets.batchwork import completion, refusal, start
 from tests.datasets.cast import make_version
 
 TOOL = {
@@ -136,6 +136,26 @@ def test_it_rejects_a_model_without_a_parser(version: Version, model: Model, oth
     run = start(version, Model.objects.get(pk=other.pk))
     with pytest.raises(DomainError, match="tool_call_parser"):
         runs.add_column(run=run, model=model)
+
+
+def test_what_is_missing_is_not_asked_again_of_a_model_whose_parser_is_gone(
+    version: Version, model: Model, keeper: Keeper
+) -> None:
+    """Unless what is missing has no tools: answers that are there are asked of nobody."""
+    without_parser(model)
+    Model.objects.filter(pk=model.pk).update(engine_settings={"tool_call_parser": "hermes"})
+    run = start(version, Model.objects.get(pk=model.pk))
+    batchwork.finish(keeper, lambda request: refusal() if request.custom_id != "3" else completion("kept"))
+    Model.objects.filter(pk=model.pk).update(engine_settings={})
+    with pytest.raises(DomainError, match=r"1 of the examples have tools.*'test-model'.*tool_call_parser") as refused:
+        runs.rerun_missing(run=run)
+    assert refused.value.code == "no_tool_parser"
+    assert not run.columns.filter(due=True).exists()
+    Model.objects.filter(pk=model.pk).update(engine_settings={"tool_call_parser": "hermes"})
+    runs.rerun_missing(run=run)
+    batchwork.finish(keeper, lambda request: refusal() if request.custom_id == "2" else completion("now"))
+    Model.objects.filter(pk=model.pk).update(engine_settings={})
+    assert runs.rerun_missing(run=run) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from apps.batches.services import create_batch, create_file, delete_file
 from apps.core import bell, leases
 from apps.core.crew import Crew
 from apps.core.errors import DomainError, Stopped
-from apps.datasets.models import Answer, Column, Item, Judge, RunBatch
+from apps.datasets.models import Column, Judge, RunBatch
 from apps.datasets.runs import answers, judging, requests
 from apps.datasets.runs import services as runs
 from apps.events import progress
@@ -182,9 +182,7 @@ def _left_out(sending: Sending) -> str:
 def _column_lines(column: Column) -> Iterator[requests.Line]:
     """A line for each example that the column has no answer to."""
     prompt = requests.Prompt(column.model_name, column.run.parameters, column.run.samples)
-    answered = Answer.objects.filter(column=column, example=OuterRef("example"), sample=0, edit_of=None, error="")
-    missing = Item.objects.filter(~Exists(answered), run=column.run).order_by("number")
-    rows = missing.values_list("number", "example__messages", "example__request")
+    rows = runs.unanswered(column).order_by("number").values_list("number", "example__messages", "example__request")
     for number, messages, beside in rows.iterator(chunk_size=FETCH):
         yield requests.line(number, prompt.body(messages, beside))
 

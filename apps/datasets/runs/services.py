@@ -138,12 +138,13 @@ def add_column(*, run: Run, model: Model, api_key: ApiKey | None = None) -> Colu
 def rerun_missing(*, run: Run, api_key: ApiKey | None = None) -> int:
     """Ask again for every example that has no answer, or a failed one. How many columns there were to ask.
 
-    Columns whose batches still run are left alone. Raises `Conflict` when there is nothing to ask again.
+    Columns whose batches still run are left alone. Raises `Conflict` when there is nothing to ask again, `DomainError`.
     """
     missing = run.columns.filter(answered__lt=run.items_total, model__isnull=False, due=False)
     ready = missing.exclude(Exists(unsettled(RunBatch.objects.filter(column=OuterRef("pk")))))
     if api_key is not None:
         _check_allowed([column.model_name for column in ready], api_key)
+    _check_tools_again(run, ready)
     with transaction.atomic():
         columns = Column.objects.filter(pk__in=ready.values("pk")).update(due=True, api_key=api_key)
         if columns:
@@ -186,6 +187,12 @@ def tell_if_complete(run: Run) -> None:
 def unsettled(batches: QuerySet[RunBatch]) -> QuerySet[RunBatch]:
     """Those whose results are not all taken over yet."""
     return batches.filter(settled=False)
+
+
+def unanswered(column: Column) -> QuerySet[Item]:
+    """Those of its run that the column has no answer to, or a failed one."""
+    answered = Answer.objects.filter(column=column, example=OuterRef("example"), sample=0, edit_of=None, error="")
+    return Item.objects.filter(~Exists(answered), run=column.run_id)
 
 
 def default_name(version: Version, models: Sequence[Model]) -> str:
@@ -236,6 +243,13 @@ def _check_allowed(names: Sequence[str], api_key: ApiKey) -> None:
     for name in names:
         if not api_key.allows_model(name):
             raise _unknown(name)
+
+
+def _check_tools_again(run: Run, columns: QuerySet[Column]) -> None:
+    """As when the run was started: a model's engine settings may have changed since. Raises `DomainError`."""
+    for column in columns.select_related("model__base"):
+        if column.model:
+            check_tools([column.model], Example.objects.filter(items__in=unanswered(column)), run.parameters)
 
 
 def _unknown(name: str) -> DomainError:
