@@ -12,11 +12,14 @@ from typing import Any
 from django.db import connection
 
 from apps.training.models import TrainingJob
+from apps.training.spec import REWARDS
 
 CURVES = (
     "loss", "valid_loss", "token_accuracy", "valid_token_accuracy", "learning_rate", "grad_norm", "tokens_per_second",
     "memory_bytes",
 )  # fmt: skip
+REWARD_CURVES = tuple(f"{prefix}{name}" for prefix in ("", "valid_") for name in REWARDS)
+"""More of a job that learns preferences or thumbs."""
 STRETCHES = 300  # of a curve, two points each
 SPARKS = 40  # points of a small curve
 
@@ -31,7 +34,7 @@ class Curves:
     width: int
     """Steps of a stretch."""
     points: dict[str, list[Point]] = field(default_factory=dict)
-    """(step, value) of each of CURVES, by step."""
+    """(step, value) of each of `names_of`, by step."""
     mean: list[Point] = field(default_factory=list)
     """The loss's mean in each stretch, at its last step: what a smoothed curve is made of."""
 
@@ -46,8 +49,14 @@ def curves_of(job: TrainingJob, *, since: int = 0, stretches: int = STRETCHES) -
         if first is None or last is None:
             return Curves(first=0, last=0, width=1)
         width = math.ceil((last - first + 1) / stretches)
-        cursor.execute(_QUERY, {"job": job.pk, "first": first, "width": width})
-        return _curves(first, last, width, cursor.fetchall())
+        names = names_of(job)
+        cursor.execute(_query(names), {"job": job.pk, "first": first, "width": width})
+        return _curves(names, Curves(first=first, last=last, width=width), cursor.fetchall())
+
+
+def names_of(job: TrainingJob) -> tuple[str, ...]:
+    """The curves of its method, as `Metric` names them."""
+    return CURVES + REWARD_CURVES if job.method in TrainingJob.HAS_REWARDS else CURVES
 
 
 def sparks_of(jobs: Sequence[TrainingJob]) -> dict[int, list[Point]]:
@@ -70,11 +79,14 @@ def _extremes(name: str) -> str:
     return f"min({pair}) {sound}, max({pair}) {sound}"
 
 
-_QUERY = (
-    f"SELECT max(step), avg(loss) FILTER (WHERE {_sound('loss')}), {', '.join(map(_extremes, CURVES))}"  # noqa: S608
-    " FROM training_metric WHERE job_id = %(job)s AND step >= %(first)s"
-    " GROUP BY (step - %(first)s) / %(width)s ORDER BY 1"
-)
+def _query(names: Sequence[str]) -> str:
+    return (
+        f"SELECT max(step), avg(loss) FILTER (WHERE {_sound('loss')}), {', '.join(map(_extremes, names))}"  # noqa: S608
+        " FROM training_metric WHERE job_id = %(job)s AND step >= %(first)s"
+        " GROUP BY (step - %(first)s) / %(width)s ORDER BY 1"
+    )
+
+
 # A few look-ups in the index for each job, however many steps it has.
 _MEASURED = f"SELECT step, loss FROM training_metric WHERE job_id = j.id AND {_sound('loss')}"  # noqa: S608
 _SPARKS = f"""
@@ -90,12 +102,12 @@ WHERE j.id = ANY(%(jobs)s) ORDER BY j.id, m.step
 """  # noqa: S608 - names of columns are in it, and no values
 
 
-def _curves(first: int, last: int, width: int, rows: list[tuple[Any, ...]]) -> Curves:
-    curves = Curves(first=first, last=last, width=width, points={name: [] for name in CURVES})
+def _curves(names: Sequence[str], curves: Curves, rows: list[tuple[Any, ...]]) -> Curves:
+    curves.points.update({name: [] for name in names})
     for step, mean, *extremes in rows:
         if mean is not None:
             curves.mean.append((step, mean))
-        for name, low, high in zip(CURVES, extremes[::2], extremes[1::2], strict=True):
+        for name, low, high in zip(names, extremes[::2], extremes[1::2], strict=True):
             if low is not None:
                 curves.points[name] += sorted({(int(step), value) for value, step in (low, high)})
     return curves

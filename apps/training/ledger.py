@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from apps.core import leases
 from apps.training.models import Checkpoint, JobEvent, Metric, TrainingJob
 from apps.training.services import note
-from apps.training.spec import Evaluated, News, Saved, Started, Stepped
+from apps.training.spec import REWARDS, Evaluated, News, Saved, Started, Stepped
 
 SPOKEN = 50  # steps of a job that become an event, about
 MEASURED = ("epoch", "loss", "token_accuracy", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes")
@@ -52,6 +52,7 @@ class Ledger:
                 return {"step": news.step, "trained_tokens": round(news.epoch * self._tokens)}
             case Evaluated():
                 values = {"valid_loss": news.loss, "valid_token_accuracy": news.token_accuracy}
+                values |= {f"valid_{name}": news.rewards.get(name) for name in REWARDS}
                 Metric.objects.update_or_create(job=self._job, step=news.step, defaults=values)
             case Saved():
                 return {"tries": 0} if self._save(news) else {}
@@ -86,24 +87,27 @@ class Ledger:
         return new
 
     def _keep(self, steps: list[Stepped]) -> None:
-        rows = {
-            each.step: Metric(job=self._job, step=each.step, **{name: getattr(each, name) for name in MEASURED})
-            for each in steps
-        }
+        rows = {each.step: Metric(job=self._job, step=each.step, **_measured(each)) for each in steps}
         Metric.objects.bulk_create(
-            rows.values(), update_conflicts=True, unique_fields=["job", "step"], update_fields=MEASURED
+            rows.values(), update_conflicts=True, unique_fields=["job", "step"], update_fields=[*MEASURED, *REWARDS]
         )
 
     def _speak(self, news: Stepped) -> None:
         if news.step % max(self._steps // SPOKEN, 1):
             return
         data = {"step": news.step, "train_loss": news.loss, "train_mean_token_accuracy": news.token_accuracy}
+        data |= {f"train_{name}": value for name, value in news.rewards.items()}
         JobEvent.objects.create(
             job=self._job,
             type="metrics",
             message=f"Step {news.step}/{self._steps}: training loss={news.loss:.2f}",
             data=data,
         )
+
+
+def _measured(news: Stepped) -> dict[str, Any]:
+    """Rewards that this step lacks are none, also where it was measured before."""
+    return {name: getattr(news, name) for name in MEASURED} | {name: news.rewards.get(name) for name in REWARDS}
 
 
 def _thumbs(news: Started) -> str:

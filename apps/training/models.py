@@ -69,6 +69,7 @@ class TrainingJob(models.Model):
         FAILED = "failed", "It could not be done; the message says why"
         CANCELLED = "cancelled", "Somebody cancelled it"
 
+    HAS_REWARDS = (Method.DPO, Method.KTO)
     OPEN = (Status.VALIDATING, Status.QUEUED, Status.RUNNING, Status.PAUSED)
     ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 
@@ -177,6 +178,16 @@ class Metric(models.Model):
     grad_norm = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     memory_bytes = models.BigIntegerField(null=True)
+    reward_chosen = models.FloatField(null=True)  # see apps.training.spec.REWARDS
+    reward_rejected = models.FloatField(null=True)
+    reward_margin = models.FloatField(null=True)
+    reward_accuracy = models.FloatField(null=True)
+    kl = models.FloatField(null=True)
+    valid_reward_chosen = models.FloatField(null=True)
+    valid_reward_rejected = models.FloatField(null=True)
+    valid_reward_margin = models.FloatField(null=True)
+    valid_reward_accuracy = models.FloatField(null=True)
+    valid_kl = models.FloatField(null=True)
     at = models.DateTimeField(db_default=Now())
 
     class Meta:

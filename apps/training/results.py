@@ -6,6 +6,7 @@ from apps.batches import storage
 from apps.batches.models import File
 from apps.core.ids import new_id
 from apps.training.models import Metric, TrainingJob
+from apps.training.spec import REWARDS
 
 COLUMNS = {
     "step": "step",
@@ -15,6 +16,8 @@ COLUMNS = {
     "valid_mean_token_accuracy": "valid_token_accuracy",
 }
 """OpenAI's names, and the fields of `Metric`."""
+REWARD_COLUMNS = {f"train_{name}": name for name in REWARDS} | {f"valid_{name}": f"valid_{name}" for name in REWARDS}
+"""More of a job that learns preferences or thumbs; OpenAI has none of them."""
 ROWS = 2_000  # that are fetched, and written, at once
 
 
@@ -34,8 +37,9 @@ def write_results(job: TrainingJob) -> File:
 
 def _csv(job: TrainingJob) -> Iterator[bytes]:
     """The same measurements give the same bytes. What was not measured at a step is empty."""
-    yield (",".join(COLUMNS) + "\n").encode()
-    measured = Metric.objects.filter(job=job).order_by("step").values_list(*COLUMNS.values())
+    columns = COLUMNS | REWARD_COLUMNS if job.method in TrainingJob.HAS_REWARDS else COLUMNS
+    yield (",".join(columns) + "\n").encode()
+    measured = Metric.objects.filter(job=job).order_by("step").values_list(*columns.values())
     lines: list[str] = []
     for row in measured.iterator(chunk_size=ROWS):
         lines.append(",".join(_number(value) for value in row))

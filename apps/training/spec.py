@@ -10,6 +10,20 @@ Method = Literal["sft", "dpo", "kto"]
 Technique = Literal["lora", "qlora", "full"]
 Backend = Literal["unsloth", "plain"]
 
+REWARDS = {
+    "reward_chosen": "rewards/chosen",
+    "reward_rejected": "rewards/rejected",
+    "reward_margin": "rewards/margins",
+    "reward_accuracy": "rewards/accuracies",
+    "kl": "kl",
+}
+"""What is measured besides where preferences (DPO) or thumbs (KTO) are learned, and TRL's names of it.
+
+A reward is `beta` times how much likelier an answer is than for the base model (natural logarithm, summed over its
+tokens). The margin is that of good answers above bad ones; the accuracy the share of pairs whose better answer has the
+higher reward (DPO); kl how far the model has moved (KTO). See https://huggingface.co/docs/trl/dpo_trainer.
+"""
+
 LEFT_OUT = "left_out.jsonl"
 """In a job's folder: {"file": "training" or "validation", "line", "reason"} of each row of which nothing is learned."""
 
@@ -82,12 +96,16 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="
     tokens_per_second: float = 0.0
     memory_bytes: int = 0
     """Of the device at its highest; of a CPU, the process's."""
+    rewards: dict[str, float] = {}
+    """By the names of REWARDS, as far as this step's rows have them: a batch may lack thumbs down."""
 
 
 class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="event"):
     step: int
     loss: float
     token_accuracy: float | None = None
+    rewards: dict[str, float] = {}
+    """As a step's."""
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, tag="saved", tag_field="event"):

@@ -165,6 +165,18 @@ def test_curves_are_looked_at(page: Page, keys: dict[str, int]) -> None:
     page.get_by_label("Smoothing").fill("0.6")
 
 
+def test_the_rewards_of_thumbs_are_drawn(page: Page, keys: dict[str, int]) -> None:
+    page.goto(f"{JOBS}{keys['thumbs']}/change/")
+    for chart, lines in (("rewards", "good"), ("margin", "training"), ("kl", "training")):
+        label = re.compile(rf": {lines} from .* at step 40")
+        expect(page.locator(f"[data-chart={chart}] svg")).to_have_attribute("aria-label", label)
+    expect(page.locator("[data-chart=accuracy]")).to_have_count(0)
+    page.get_by_text("The curves as a table").click()
+    last = page.locator("#curve-table tbody tr").last.locator("td")
+    expect(last.nth(7)).to_have_text("-1")
+    expect(last.nth(8)).to_have_text("3")
+
+
 def test_ten_thousand_steps_stay_smooth(page: Page, keys: dict[str, int]) -> None:
     page.goto(f"{JOBS}{keys['long']}/change/")
     slider = page.get_by_label("Smoothing")
@@ -207,7 +219,7 @@ def test_axe_finds_nothing_serious(page: Page, keys: dict[str, int]) -> None:
     addresses = [
         JOBS, f"{JOBS}add/", f"{JOBS}add/?o_rank=999&model={cast.MODEL}&file=gone", f"{JOBS}stars/", capitals,
         going, long, f"{JOBS}{keys['capitals']}/lineage/", f"{JOBS}{keys['capitals']}/events/", f"{JOBS}compare/",
-        DEPLOYMENTS,
+        DEPLOYMENTS, f"{JOBS}{keys['thumbs']}/change/",
     ]  # fmt: skip
     page.goto(DEPLOYMENTS)
     addresses += [page.locator("#result_list a.bs-id").first.get_attribute("href") or ""]

@@ -62,6 +62,7 @@ def rows() -> None:
     done = make_trained(project, base, suffix="capitals")
     make_trained(project, base, suffix="faster", seed=9, done=90, steps=90, options={"learning_rate": 2e-3, "rank": 32})
     make_trained(project, base, suffix="long", done=10_000, steps=10_000)
+    make_trained(project, base, suffix="thumbs", method="kto", done=40, steps=40)
     hold(make_trained(project, base, suffix="going", status="running", done=57))
     make_deployment(done, kind="merged", status="refused", passed=False)
     print("KEYS", json.dumps(dict(TrainingJob.objects.values_list("suffix", "pk"))))

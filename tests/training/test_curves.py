@@ -36,6 +36,24 @@ def test_a_long_curve_keeps_its_peaks(project: Project, model: Model) -> None:
     assert curves.points["loss"] == sorted(curves.points["loss"])
 
 
+@pytest.mark.parametrize(
+    ("method", "has", "lacks"), [("dpo", "reward_accuracy", "kl"), ("kto", "kl", "reward_accuracy")]
+)
+def test_preferences_and_thumbs_have_their_rewards(
+    project: Project, model: Model, method: str, has: str, lacks: str
+) -> None:
+    job = make_trained(project, model, method=method)
+    points = curves_of(job).points
+    assert points["reward_margin"] == list(job.metrics.values_list("step", "reward_margin"))
+    assert [step for step, _ in points["valid_reward_margin"]] == list(range(10, 121, 10))
+    assert (len(points["reward_chosen"]), len(points["reward_rejected"])) == (120, 120)
+    assert (len(points[has]), points[lacks]) == (120, [])
+
+
+def test_supervised_training_has_no_rewards(project: Project, model: Model) -> None:
+    assert not [name for name in curves_of(make_trained(project, model)).points if "reward" in name or "kl" in name]
+
+
 def test_new_points_come_from_a_step_on(project: Project, model: Model) -> None:
     job = make_trained(project, model, done=50)
     curves = curves_of(job, since=50)

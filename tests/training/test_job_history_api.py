@@ -69,6 +69,15 @@ def test_checkpoints_with_what_was_measured(api: APIClient, project: Project, jo
     assert last["metrics"] == {**dict.fromkeys(first["metrics"]), "step": 10}
 
 
+def test_checkpoints_with_the_rewards_of_thumbs(api: APIClient, job: TrainingJob) -> None:
+    """Only there where there are some: a supervised job's shape is OpenAI's."""
+    checkpoint(job, 5, loss=0.5, reward_margin=1.5, valid_reward_margin=1.25, kl=0.125)
+    (shown,) = get(api, job, "checkpoints").json()["data"]
+    assert shown["metrics"]["rewards"] == {
+        "train_reward_margin": 1.5, "train_kl": 0.125, "valid_reward_margin": 1.25,
+    }  # fmt: skip
+
+
 def test_checkpoints_are_paged_through(api: APIClient, job: TrainingJob) -> None:
     for step in range(1, 13):
         checkpoint(job, step)

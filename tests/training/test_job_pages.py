@@ -1,6 +1,7 @@
 """The pages of jobs: the list, one job with its curves and buttons, its events, its lineage, several side by side."""
 
 import json
+import re
 
 import pytest
 from django.test import Client
@@ -116,6 +117,22 @@ def test_the_curves_come_as_json(curator: Client, job: TrainingJob) -> None:
     assert [mark["step"] for mark in told["checkpoints"] if mark["best"]] == [80]
     told = curator.get(page(job, "points"), {"after": "118"}).json()
     assert [step for step, _ in told["curves"]["loss"]] == [118, 119, 120]
+
+
+@pytest.mark.parametrize(
+    ("method", "charts"),
+    [("sft", ["accuracy"]), ("dpo", ["rewards", "margin", "reward_accuracy", "accuracy"]),
+     ("kto", ["rewards", "margin", "kl"])],
+)  # fmt: skip
+def test_the_charts_are_those_of_the_method(
+    curator: Client, project: Project, model: Model, method: str, charts: list[str]
+) -> None:
+    job = make_trained(project, model, method=method)
+    html = html_of(curator.get(page(job)))
+    assert re.findall('data-chart="([a-z_]+)"', html) == ["loss", *charts, "rate", "norm", "speed", "memory"]
+    assert ('data-curve="reward_margin"' in html) == (method != "sft")
+    told = curator.get(page(job, "points")).json()["curves"]
+    assert len(told.get("reward_margin", ())) == len(told.get("reward_chosen", ())) == (0 if method == "sft" else 120)
 
 
 def test_a_curve_that_diverged_is_still_json(curator: Client, job: TrainingJob) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from apps.training import checkpoints
 from apps.training.deployments.merging import merge
-from apps.training.spec import Ended, MergeOrder, Stepped
+from apps.training.spec import Ended, Evaluated, MergeOrder, Stepped
 from tests.training.runs import Told, make_spec, run
 from tests.training.tiny import pair, write_rows
 
@@ -80,6 +80,21 @@ def test_it_learns_preferences(preferring: tuple[Told, Path]) -> None:
     assert told.losses[STEPS] < 0.5
     assert told.valid_losses[6] < told.valid_losses[3] < log(2)
     assert 0 < told.started.trained_tokens < told.started.tokens
+
+
+def test_preferences_are_measured(preferring: tuple[Told, Path]) -> None:
+    """At first neither answer is likelier than for the base model."""
+    told, folder = preferring
+    first, *_, last = told.of(Stepped)
+    assert {"reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy"} == set(last.rewards)
+    assert first.rewards["reward_margin"] == pytest.approx(0, abs=1e-3)
+    assert last.rewards["reward_margin"] > 0.5
+    assert last.rewards["reward_accuracy"] == 1
+    evaluated = told.of(Evaluated)
+    assert evaluated[1].rewards["reward_margin"] > evaluated[0].rewards["reward_margin"] > 0
+    metrics = checkpoints.verify(folder / f"checkpoint-{STEPS}").metrics
+    assert metrics["valid_reward_margin"] == evaluated[1].rewards["reward_margin"]
+    assert metrics["train_reward_margin"] == last.rewards["reward_margin"]
 
 
 def test_preferences_make_an_adapter(preferring: tuple[Told, Path], tiny_model: Path) -> None:

@@ -37,6 +37,19 @@ def test_it_works(project: Project, model: Model) -> None:
     assert file.expires_at is None
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_rewards_stand_beside(project: Project, model: Model, method: str) -> None:
+    job = make_job(project, model)
+    job.method = method
+    Metric.objects.create(job=job, step=1, loss=0.5, reward_margin=1.5, valid_reward_chosen=-0.25, kl=0.125)
+    (row,) = csv.DictReader(io.StringIO(content(write_results(job))))
+    assert {name: value for name, value in row.items() if value} == {
+        "step": "1", "train_loss": "0.5", "train_reward_margin": "1.5", "valid_reward_chosen": "-0.25",
+        "train_kl": "0.125",
+    }  # fmt: skip
+    assert {"train_reward_rejected", "train_reward_accuracy", "valid_reward_margin", "valid_kl"} < set(row)
+
+
 def test_the_same_measurements_give_the_same_bytes(project: Project, model: Model) -> None:
     job = make_job(project, model)
     Metric.objects.create(job=job, step=1, loss=1 / 3)

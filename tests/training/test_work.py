@@ -89,12 +89,12 @@ def tell(base: Model, **does: Any) -> None:
     (base.folder / "fake_trainer.json").write_text(json.dumps(does))
 
 
-def make_job(project: Project, base: Model, **options: Any) -> TrainingJob:
+def make_job(project: Project, base: Model, *, method: str = "sft", **options: Any) -> TrainingJob:
     """A job whose files were read."""
     file = File.objects.create(
         project=project, filename="f", purpose="fine-tune", bytes=1, sha256="0" * 64, content="f"
     )
-    job = create_job(project=project, base=base, training_file=file, options=options)
+    job = create_job(project=project, base=base, training_file=file, method=method, options=options)
     job.folder.mkdir(parents=True)
     (job.folder / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 10)
     job.advance(Status.QUEUED, examples=10)
@@ -135,6 +135,22 @@ def test_it_works(project: Project, base: Model, host: Host, keeper: leases.Keep
     assert job.events.filter(message=f"New fine-tuned model created: {job.model_name}").exists()
     assert job.events.filter(message__startswith="Step 1/20: training loss=").exists()
     assert all(guard.family(group.pgid) == set() for group in host.groups)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_rewards_are_kept(project: Project, base: Model, host: Host, keeper: leases.Keeper, method: str) -> None:
+    job = make_job(project, base, method=method, max_steps=4, save_steps=4)
+    assert run(host, keeper, job).status == Status.SUCCEEDED
+    rewards = list(job.metrics.values_list("reward_chosen", "reward_rejected", "reward_margin"))
+    assert rewards == [(0.25, -0.25, 0.5), (0.5, -0.5, 1.0), (0.75, -0.75, 1.5), (1.0, -1.0, 2.0)]
+    last = job.metrics.get(step=4)
+    assert (last.valid_reward_margin, last.valid_kl, last.kl) == (2.0, 0.5, 0.5)
+    assert last.reward_accuracy == last.valid_reward_accuracy == (1.0 if method == "dpo" else None)
+    told = job.events.filter(type="metrics", data__step=4).get()
+    assert told.data["train_reward_margin"] == 2.0
+    assert job.result_file
+    with job.result_file.content.open("rb") as file:
+        assert b"valid_reward_margin" in file.readline()
 
 
 def test_the_plan_sees_what_waits(project: Project, base: Model) -> None:
@@ -200,9 +216,12 @@ def test_it_is_paused_and_resumed(project: Project, base: Model, host: Host, kee
     assert job.metrics.count() == 30
 
 
-def test_it_survives_a_trainer_that_is_killed(project: Project, base: Model, host: Host, keeper: leases.Keeper) -> None:
+@pytest.mark.parametrize("method", TrainingJob.Method.values)
+def test_it_survives_a_trainer_that_is_killed(
+    project: Project, base: Model, host: Host, keeper: leases.Keeper, method: str
+) -> None:
     tell(base, step_seconds=0.05)
-    job = make_job(project, base, max_steps=30, save_steps=5)
+    job = make_job(project, base, method=method, max_steps=30, save_steps=5)
 
     def kill() -> None:
         (child,) = guard.family(host.groups[-1].pgid) - {host.groups[-1].pgid}
@@ -214,13 +233,15 @@ def test_it_survives_a_trainer_that_is_killed(project: Project, base: Model, hos
     assert len(host.groups) == 2
     assert [metric.step for metric in job.metrics.all()] == list(range(1, 31))
     assert job.events.filter(level="warn", message__contains="Another goes on").count() == 1
+    assert job.tries == 0, "the second one has saved something"
 
 
+@pytest.mark.parametrize("method", TrainingJob.Method.values)
 def test_it_gives_up_on_a_trainer_that_dies_again_and_again(
-    project: Project, base: Model, host: Host, keeper: leases.Keeper
+    project: Project, base: Model, host: Host, keeper: leases.Keeper, method: str
 ) -> None:
     tell(base, die_at=3)
-    job = run(host, keeper, make_job(project, base, max_steps=30, save_steps=10))
+    job = run(host, keeper, make_job(project, base, method=method, max_steps=30, save_steps=10))
     assert (job.status, job.error_code, len(host.groups)) == (Status.FAILED, "trainer_died", 3)
     assert "memory ran out" in job.message
     assert Event.objects.filter(type="fine_tuning.job.failed", data__id=job.uid).count() == 1

@@ -13,6 +13,7 @@ from apps.core.models import Lease
 from apps.models.models import Device, Model
 from apps.training.models import Checkpoint, Deployment, JobEvent, Metric, TrainingJob
 from apps.training.services import whole_options
+from apps.training.spec import REWARDS
 
 STEPS = 120
 EVERY = 10  # steps from one evaluation, and one checkpoint, to the next
@@ -114,14 +115,26 @@ def _metric(job: TrainingJob, step: int, noise: random.Random) -> Metric:
     share = step / job.steps
     loss = 2.9 * math.exp(-4 * share) + 0.12 + noise.gauss(0, 0.07) * math.exp(-1.5 * share)
     checked = step % EVERY == 0
+    rewards = _rewards(job, share)
+    if checked:
+        rewards |= {f"valid_{name}": 0.8 * value for name, value in rewards.items()}
     return Metric(
         job=job, step=step, epoch=round(4 * share, 3), loss=max(loss, 0.01), token_accuracy=min(0.98, 1 - loss / 4),
         valid_loss=2.7 * math.exp(-4 * share) + 0.25 + 0.5 * max(share - 0.66, 0) if checked else None,
         valid_token_accuracy=min(0.95, 0.4 + 0.5 * share) if checked else None,
         learning_rate=5e-4 * min(step / (0.05 * job.steps), 1 - share + 0.01), grad_norm=1.8 * math.exp(-2 * share)
         + abs(noise.gauss(0, 0.2)), tokens_per_second=880 + noise.gauss(0, 25), memory_bytes=int(2.1e9 + 1e6 * step),
-        at=timezone.now() - timedelta(seconds=1.5 * max(job.step - step, 0)),
+        at=timezone.now() - timedelta(seconds=1.5 * max(job.step - step, 0)), **rewards,
     )  # fmt: skip
+
+
+def _rewards(job: TrainingJob, share: float) -> dict[str, float]:
+    """Of preferences and thumbs: good answers gain, bad ones lose."""
+    chosen, rejected = 2 * share, -share
+    margin = chosen - rejected
+    found = dict(zip(REWARDS, (chosen, rejected, margin, min(1, 0.5 + share), 0.1 * share), strict=True))
+    without = {"sft": set(found), "dpo": {"kl"}, "kto": {"reward_accuracy"}}[job.method]
+    return {name: value for name, value in found.items() if name not in without}
 
 
 def _checkpoints(job: TrainingJob, done: int) -> None:

@@ -24,12 +24,33 @@ EVENTS = 50  # on the job's page, and on a page of all of them
 CHECKPOINTS = 100
 DEPLOYMENTS = 20
 EVALUATIONS = 3
+ACCURACY = ("accuracy", "Token accuracy")
+REWARDS = (("rewards", "Rewards"), ("margin", "Margin of the rewards"))
+MORE_CHARTS = {
+    "sft": (ACCURACY,),
+    "dpo": (*REWARDS, ("reward_accuracy", "Pairs in the right order"), ACCURACY),
+    "kto": (*REWARDS, ("kl", "Distance from the base model (KL)")),
+}
+"""By the job's method; see static/js/training/job.js."""
 CHARTS = (
-    ("accuracy", "Token accuracy"),
     ("rate", "Learning rate"),
     ("norm", "Gradient norm"),
     ("speed", "Tokens/s on the device"),
     ("memory", "Memory of the device"),
+)
+
+COLUMNS = (
+    ("loss", "Loss"),
+    ("valid_loss", "Validation loss"),
+    ("token_accuracy", "Token accuracy"),
+    ("learning_rate", "Learning rate"),
+    ("grad_norm", "Gradient norm"),
+)
+REWARD_COLUMNS = (
+    ("reward_chosen", "Reward, good"),
+    ("reward_rejected", "Reward, bad"),
+    ("reward_margin", "Margin"),
+    ("valid_reward_margin", "Validation margin"),
 )
 
 Status = TrainingJob.Status
@@ -50,7 +71,8 @@ def detail(job: TrainingJob, *, may_change: bool) -> dict[str, Any]:
         "progress": shown(job),
         "points": {**_curves(job), "checkpoints": _marks(checkpoints)},
         "checkpoints": checkpoints,
-        "charts": CHARTS,
+        "charts": MORE_CHARTS[job.method] + CHARTS,
+        "columns": COLUMNS + (REWARD_COLUMNS if job.method in job.HAS_REWARDS else ()),
         "best": best,
         "best_deployment": next((each for each in deployments if best and _serves(each, best)), None),
         "deployments": deployments,

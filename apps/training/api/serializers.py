@@ -17,9 +17,10 @@ from apps.training.api.hyperparameters import (
     KtoHyperparametersSerializer,
     hyperparameters_of,
 )
-from apps.training.models import Checkpoint, JobEvent, TrainingJob
+from apps.training.models import Checkpoint, JobEvent, Metric, TrainingJob
 from apps.training.options import FIELDS, parse
 from apps.training.progress import eta
+from apps.training.results import REWARD_COLUMNS
 
 SHOWN = {TrainingJob.Status.PAUSED: TrainingJob.Status.QUEUED}
 """OpenAI knows no paused job: it is shown as one that waits, with `paused` beside."""
@@ -225,6 +226,16 @@ class CheckpointMetricsSerializer(serializers.Serializer[Any]):
     valid_mean_token_accuracy = serializers.FloatField(source="valid_token_accuracy", allow_null=True)
     full_valid_loss = serializers.FloatField(source="valid_loss", allow_null=True)
     full_valid_mean_token_accuracy = serializers.FloatField(source="valid_token_accuracy", allow_null=True)
+    rewards = serializers.DictField(
+        child=serializers.FloatField(), required=False, read_only=True,
+        help_text=f"There where preferences or thumbs were measured: {', '.join(REWARD_COLUMNS)}. Not in OpenAI's API.",
+    )  # fmt: skip
+
+    def to_representation(self, instance: Metric) -> dict[str, Any]:
+        shape = super().to_representation(instance)
+        found = {name: getattr(instance, field) for name, field in REWARD_COLUMNS.items()}
+        rewards = {name: value for name, value in found.items() if value is not None}
+        return {**shape, "rewards": rewards} if rewards else shape
 
 
 class CheckpointSerializer(serializers.Serializer[Checkpoint]):

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from apps.training import checkpoints
 from apps.training.child.course import Course
 from apps.training.child.failures import disk_full, diverged
-from apps.training.spec import Evaluated, News, Saved, Started, Stepped, TrainingSpec
+from apps.training.spec import REWARDS, Evaluated, News, Saved, Started, Stepped, TrainingSpec
 
 ABOUT = 10  # evaluations and saves in all, where nothing else was chosen
 WINDOW = 5  # steps over which the speed is measured
@@ -81,8 +81,10 @@ class Reporter(TrainerCallback):  # type: ignore[misc] # Transformers is not in 
             tokens=int(state.num_input_tokens_seen),
             tokens_per_second=self._speed(),
             memory_bytes=memory_bytes(on_cpu=self._spec.device == "cpu"),
+            rewards=_rewards(logs),
         )
         self._metrics = {"train_loss": news.loss, "train_mean_token_accuracy": news.token_accuracy}
+        self._metrics |= {f"train_{name}": value for name, value in news.rewards.items()}
         self._say(news)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -94,8 +96,10 @@ class Reporter(TrainerCallback):  # type: ignore[misc] # Transformers is not in 
         if not math.isfinite(loss):
             raise diverged(step, self._spec.options.learning_rate)
         self.course.losses[step] = loss
+        rewards = _rewards(metrics, "eval_")
         self._metrics |= {"valid_loss": loss, "valid_mean_token_accuracy": accuracy}
-        self._say(Evaluated(step=step, loss=loss, token_accuracy=accuracy))
+        self._metrics |= {f"valid_{name}": value for name, value in rewards.items()}
+        self._say(Evaluated(step=step, loss=loss, token_accuracy=accuracy, rewards=rewards))
         self._times.clear()  # the time was no training's
         self._times.append((time.monotonic(), state.num_input_tokens_seen))
         self.early = self.course.should_stop(self._spec.options.early_stopping) and step < state.max_steps
@@ -135,6 +139,12 @@ def memory_bytes(*, on_cpu: bool) -> int:
         return int(torch.cuda.max_memory_reserved())
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _rewards(logs: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Of what TRL logged, those that are numbers; none where the method has no rewards."""
+    found = {name: float(logs[f"{prefix}{trls}"]) for name, trls in REWARDS.items() if f"{prefix}{trls}" in logs}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _bytes_of_save(model: Any) -> int:

@@ -5,8 +5,14 @@ import { Chart, bytes, figure, smooth } from "./chart.js";
 const ROWS = 60; // of the table, about
 const TOO_MANY = 1500; // points of a curve, after which the server is asked for fewer
 const PAUSE = 700; // milliseconds between two questions, at least
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const both = (curve) => [["training", curve], ["validation", `valid_${curve}`]];
 const OTHERS = [
-  ["accuracy", [["training", "token_accuracy"], ["validation", "valid_token_accuracy"]], { format: (value) => `${(100 * value).toFixed(1)} %` }],
+  ["rewards", [["good", "reward_chosen"], ["bad", "reward_rejected"]], {}],
+  ["margin", both("reward_margin"), {}],
+  ["reward_accuracy", both("reward_accuracy"), { format: percent }],
+  ["kl", both("kl"), { zero: true }],
+  ["accuracy", both("token_accuracy"), { format: percent }],
   ["rate", [["learning rate", "learning_rate"]], { format: (value) => (value ? value.toExponential(1).replace("e+", "e") : "0"), zero: true }],
   ["norm", [["gradient norm", "grad_norm"]], { zero: true }],
   ["speed", [["tokens/s", "tokens_per_second"]], { zero: true }],
@@ -25,7 +31,8 @@ let last = told.last, asking = false, again = false;
 
 const going = root.dataset.final !== "1";
 const loss = new Chart(document.querySelector('[data-chart="loss"]'), { empty: going ? "Waits for the first step" : "No step was done" });
-const others = OTHERS.map(([name, lines, options]) => {
+const charted = OTHERS.filter(([name]) => document.querySelector(`[data-chart="${name}"]`)); // those of the method
+const others = charted.map(([name, lines, options]) => {
   const chart = new Chart(document.querySelector(`[data-chart="${name}"]`), options);
   return () => chart.show({ series: lines.map(([label, curve], slot) => ({ name: label, slot, points: curves[curve] ?? [], look: curve.startsWith("valid") ? "dots" : "line" })) });
 });
@@ -50,11 +57,11 @@ function draw() {
 function table() {
   const details = document.getElementById("curve-table");
   if (!details.open) return;
-  const columns = ["loss", "valid_loss", "token_accuracy", "learning_rate", "grad_norm"];
+  const columns = [...details.querySelectorAll("[data-curve]")].map((head) => head.dataset.curve);
   const maps = columns.map((name) => new Map(curves[name] ?? []));
   const steps = [...new Set(columns.flatMap((name) => (curves[name] ?? []).map(([step]) => step)))].sort((a, b) => a - b);
   const every = Math.ceil(steps.length / ROWS);
-  const kept = steps.filter((step, index) => index % every === 0 || index === steps.length - 1 || maps[1].has(step) || marks.some((mark) => mark.step === step));
+  const kept = steps.filter((step, index) => index % every === 0 || index === steps.length - 1 || (curves.valid_loss ?? []).some(([at]) => at === step) || marks.some((mark) => mark.step === step));
   const body = details.querySelector("tbody");
   body.replaceChildren(...kept.map((step) => {
     const line = document.createElement("tr");

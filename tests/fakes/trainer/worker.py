@@ -43,15 +43,18 @@ def train(spec: TrainingSpec, does: dict[str, Any]) -> None:
         if step == does.get("fail_at"):
             tell(Failed(code=does["code"], message=does["message"]))
             sys.exit(1)
-        loss = 3 * math.exp(-step / steps)
+        loss, share = 3 * math.exp(-step / steps), step / steps
+        kto = {"reward_chosen": share, "reward_rejected": -share, "reward_margin": 2 * share, "kl": share / 2}
+        rewards = {"sft": {}, "dpo": {**kto, "reward_accuracy": share}, "kto": kto}[spec.method]
         tell(
             Stepped(
                 step=step, epoch=step / steps, loss=loss, learning_rate=1e-3 * (1 - step / steps), grad_norm=1.0,
                 token_accuracy=1 - loss / 4, tokens=10 * step, tokens_per_second=500, memory_bytes=2**30,
+                rewards=rewards,
             )
         )  # fmt: skip
         if step % save == 0 or step == steps or STOP:
-            tell(Evaluated(step=step, loss=loss + 0.1, token_accuracy=1 - loss / 3))
+            tell(Evaluated(step=step, loss=loss + 0.1, token_accuracy=1 - loss / 3, rewards=rewards))
             best = step
             save_checkpoint(Path(spec.folder) / f"checkpoint-{step}", step)
         if STOP:
