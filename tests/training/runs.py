@@ -73,14 +73,16 @@ def make_spec(model: Path, folder: Path, *, valid: int = 0, **changes: Any) -> T
     return TrainingSpec(model=str(model), folder=str(folder), options=parse(options), **values)
 
 
-def run(spec: TrainingSpec, *, stop_when: Callable[[News], bool] = lambda news: False) -> Told:
-    """Until its end, or until it was stopped after the first news of that kind."""
+def run(
+    spec: TrainingSpec, *, stop_when: Callable[[News], bool] = lambda news: False, by: signal.Signals = signal.SIGTERM
+) -> Told:
+    """Until its end, or until it was stopped, or killed, after the first news of that kind."""
     told = Told()
 
     def hear(news: News) -> None:
         told.news.append(news)
         if stop_when(news):
-            os.kill(trainer.group.pgid, signal.SIGTERM)  # at once: its steps are short
+            os.kill(trainer.group.pgid, by)  # at once: its steps are short
 
     log = Path(spec.folder) / "trainer.log"
     trainer = Trainer(spec, python=settings.TRAINER_PYTHON, cwd=settings.BASE_DIR, log=log, on_news=hear)

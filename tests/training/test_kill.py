@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from apps.core import guard
 from tests.faults.site import Site, prompts
 from tests.models.engines import eventually
 from tests.stack.live import children_of
+from tests.training.cast import preference, thumb
 from tests.training.tiny import chat
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -26,20 +28,26 @@ OPTIONS = {
     "max_steps": STEPS, "save_steps": SAVE_STEPS, "batch_size": 4, "accumulation": 1, "max_length": 64, "rank": 8,
     "gradient_checkpointing": False,
 }  # fmt: skip
+TYPES = {"sft": "supervised", "dpo": "dpo", "kto": "kto"}
+ROWS: dict[str, list[Any]] = {
+    "sft": [chat(f"What is {number} and {number}?", f"It is {2 * number}. " * 4) for number in range(40)],
+    "dpo": [preference(number) for number in range(40)],
+    "kto": [thumb(number, up=number % 2 == 0) for number in range(40)],
+}
 ENDED = ("succeeded", "failed", "cancelled")
 
 
 class TrainingSite(Site):
     """A live site with the real trainer and a model that trains in seconds."""
 
-    def begin(self) -> str:
+    def begin(self, method: str) -> str:
         """A job. Returns its id."""
-        rows = [chat(f"What is {number} and {number}?", f"It is {2 * number}. " * 4) for number in range(40)]
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        content = "".join(json.dumps(row) + "\n" for row in ROWS[method]).encode()
         file = self.api.files.create(file=("rows.jsonl", content), purpose="fine-tune")
         job = self.api.fine_tuning.jobs.create(
-            model="tiny", training_file=file.id, seed=7, extra_body={"options": OPTIONS}
-        )
+            model="tiny", training_file=file.id, seed=7,
+            extra_body={"options": OPTIONS, "method": {"type": TYPES[method]}},
+        )  # fmt: skip
         return job.id
 
     def job(self, uid: str) -> tuple[str, int, str]:
@@ -107,10 +115,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
         yield site
 
 
-def strike(site: TrainingSite, moments: Sequence[str], seed: int) -> None:
+def strike(site: TrainingSite, moments: Sequence[str], seed: int, method: str = "sft") -> None:
     """Kill a job's trainer, or the process that guards it, at each moment; see that it is as if nothing had been."""
     chance = random.Random(f"{' '.join(moments)} {seed}")
-    uid = site.begin()
+    uid = site.begin(method)
     victims, struck = (0, 0), list[tuple[int, int]]()
     for left, moment in zip(range(len(moments), 0, -1), moments, strict=True):
         victims = site.trainer(other_than=victims[0])
@@ -139,8 +147,14 @@ def strike(site: TrainingSite, moments: Sequence[str], seed: int) -> None:
         uid,
     )
     assert steps == STEPS
+    ((deaths, tries),) = site.query(
+        "SELECT count(e.id), j.tries FROM training_trainingjob j LEFT JOIN training_jobevent e ON e.job_id = j.id"
+        " AND e.message LIKE '%%Another goes on%%' WHERE j.uid = %s GROUP BY j.id",
+        uid,
+    )
+    assert (deaths, tries) == (len(moments), 0), "each was counted, until one had saved"
     assert not site.trainers()
-    site.follow(site.submit(prompts(f"after{seed}{moments[0]}", 5)), 30)  # the device is the engine's again
+    site.follow(site.submit(prompts(f"after{method}{seed}{moments[0]}", 5)), 30)  # the device is the engine's again
 
 
 def is_gone(leader: int) -> bool:
@@ -157,6 +171,13 @@ def test_it_survives_kill_nine_three_times(site: TrainingSite) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_so_do_preferences_and_thumbs(site: TrainingSite, method: str) -> None:
+    strike(site, MOMENTS, 0, method)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 def test_it_survives_kill_nine_at_any_moment(site: TrainingSite, seed: int) -> None:
-    strike(site, [MOMENTS[seed % 3]], seed)
+    strike(site, [MOMENTS[seed % 3]], seed, list(ROWS)[seed // 3 % 3])

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +14,88 @@ from django.conf import settings
 from apps.training import checkpoints
 from apps.training.child.thumbs import mixed, weights, with_foreign_answers
 from apps.training.options import Options
-from apps.training.spec import Ended, TrainingSpec
+from apps.training.spec import Ended, Evaluated, Stepped
 from tests.training.runs import Told, make_spec, run
 from tests.training.tiny import thumb, write_rows
 
 GOOD, BAD = "Yes, it is.", "No, it was."  # as many tokens each
-STEPS = 8
-OPTIONS = {"max_steps": STEPS, "learning_rate": 0.01, "eval_steps": 4, "beta": 0.5}
+STEPS, SAVED = 12, 6
+OPTIONS = {"max_steps": STEPS, "learning_rate": 0.01, "eval_steps": SAVED, "save_steps": SAVED, "beta": 0.5}
 
 
-def order_of(model: Path, folder: Path, **options: Any) -> TrainingSpec:
-    """Twelve thumbs up, and after them four down."""
-    folder.mkdir(exist_ok=True)
-    ups = [thumb(f"Is {number} small?", GOOD, True) for number in range(12)]
-    downs = [thumb(f"Is {number} small?", BAD, False) for number in range(4)]
-    rows = str(write_rows(folder / "rows.jsonl", ups + downs))
-    return make_spec(model, folder, method="kto", train_file=rows, valid_file=rows, options=OPTIONS | options)
+@dataclass(frozen=True)
+class Thumbs:
+    """A training whose first trainer was killed after it had saved, and what the second one said."""
+
+    killed: Told
+    told: Told
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def thumbs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Path]:
+def thumbs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Thumbs:
+    """Twelve thumbs up, and after them four down."""
     folder = tmp_path_factory.mktemp("kto")
-    return run(order_of(tiny_model, folder)), folder
+    ups = [thumb(f"Is {number} small?", GOOD, True) for number in range(12)]
+    downs = [thumb(f"Is {number} small?", BAD, False) for number in range(4)]
+    rows = str(write_rows(folder / "rows.jsonl", ups + downs))
+    spec = make_spec(tiny_model, folder, method="kto", train_file=rows, valid_file=rows, options=OPTIONS)
+    killed = run(spec, stop_when=lambda news: isinstance(news, Stepped) and news.step > SAVED, by=signal.SIGKILL)
+    return Thumbs(killed, run(spec), folder)
 
 
-def test_it_works(thumbs: tuple[Told, Path]) -> None:
+def test_it_works(thumbs: Thumbs) -> None:
     """The loss begins at half of the weights: at first nothing is preferred. Unsloth says no, so plain is chosen."""
-    told, folder = thumbs
+    told, killed = thumbs.told, thumbs.killed
     assert told.code == 0, told.lines
     assert told.news[-1] == Ended(reason="finished", step=STEPS, best_step=STEPS)
     assert (told.started.backend, told.started.examples, told.started.valid_examples) == ("plain", 16, 16)
-    assert told.losses[STEPS] < 0.6 * told.losses[1]
-    assert told.valid_losses[8] < told.valid_losses[4] < 0.5 * 1.5
+    assert told.losses[STEPS] < 0.6 * killed.losses[1]
+    assert told.valid_losses[STEPS] < killed.valid_losses[SAVED] < 0.5 * 1.5
     assert 0 < told.started.trained_tokens < told.started.tokens
     assert (
         "unsloth is not taken: Unsloth does not learn from thumbs up and down (KTO)."
-        in (folder / "trainer.log").read_text()
+        in (thumbs.folder / "trainer.log").read_text()
     )
 
 
-def test_the_rarer_kind_counts_more(thumbs: tuple[Told, Path]) -> None:
-    started = thumbs[0].started
+def test_it_survives_kill_nine(thumbs: Thumbs) -> None:
+    """Another goes on from the checkpoint, and what it does again comes out as it did before."""
+    killed, told = thumbs.killed, thumbs.told
+    assert killed.code == -signal.SIGKILL
+    assert list(killed.saved) == [SAVED]
+    assert told.started.resumed_from == SAVED
+    assert told.saved[SAVED].digest == killed.saved[SAVED].digest
+    assert list(told.losses) == list(range(SAVED + 1, STEPS + 1))
+    again = killed.losses.keys() & told.losses.keys()
+    assert again
+    assert {step: told.losses[step] for step in again} == pytest.approx({step: killed.losses[step] for step in again})
+
+
+def test_thumbs_are_measured(thumbs: Thumbs) -> None:
+    """A batch without thumbs down has no reward of bad answers, and no margin."""
+    steps = thumbs.killed.of(Stepped) + thumbs.told.of(Stepped)
+    whole = [news.rewards for news in steps if "reward_margin" in news.rewards]
+    for rewards in whole:
+        assert set(rewards) == {"reward_chosen", "reward_rejected", "reward_margin", "kl"}
+        assert rewards["reward_margin"] == pytest.approx(rewards["reward_chosen"] - rewards["reward_rejected"])
+    assert {"kl"} < set(steps[0].rewards)
+    assert whole[0]["reward_margin"] < 1 < whole[-1]["reward_margin"]
+    (first,), (last,) = thumbs.killed.of(Evaluated), thumbs.told.of(Evaluated)
+    assert first.rewards["reward_margin"] < last.rewards["reward_margin"]
+    assert last.rewards["reward_rejected"] < 0 < last.rewards["kl"]
+
+
+def test_the_rarer_kind_counts_more(thumbs: Thumbs) -> None:
+    started = thumbs.told.started
     assert (started.ups, started.up_weight, started.downs, started.down_weight) == (12, 1.0, 4, 3.0)
 
 
-def test_good_answers_are_preferred_after_it(thumbs: tuple[Told, Path], tiny_model: Path) -> None:
+def test_good_answers_are_preferred_after_it(thumbs: Thumbs, tiny_model: Path) -> None:
     """Also to questions that it has not seen; and not only more than before."""
+    questions = [f"Is {number} small?" for number in (2, 50, 77)]
     command = [str(settings.TRAINER_PYTHON), "-m", "tests.training.compare_answers", str(tiny_model),
-               str(thumbs[1] / f"checkpoint-{STEPS}"), *(f"Is {number} small?" for number in (2, 50, 77))]  # fmt: skip
+               str(thumbs.folder / f"checkpoint-{STEPS}"), *questions]  # fmt: skip
     done = subprocess.run(
         command, cwd=settings.BASE_DIR, input=f"{GOOD}\n{BAD}", env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False, timeout=120,
@@ -71,21 +107,9 @@ def test_good_answers_are_preferred_after_it(thumbs: tuple[Told, Path], tiny_mod
         assert after > max(before + 3, 0), margins
 
 
-def test_it_makes_an_adapter(thumbs: tuple[Told, Path]) -> None:
-    manifest = checkpoints.verify(thumbs[1] / f"checkpoint-{STEPS}", resume=True)
+def test_it_makes_an_adapter(thumbs: Thumbs) -> None:
+    manifest = checkpoints.verify(thumbs.folder / f"checkpoint-{STEPS}", resume=True)
     assert [part.path for part in manifest.files if part.path.endswith(".safetensors")] == ["adapter_model.safetensors"]
-
-
-def test_it_goes_on_where_it_stopped(thumbs: tuple[Told, Path], tiny_model: Path, tmp_path: Path) -> None:
-    spec = order_of(tiny_model, tmp_path, save_steps=1)
-    first = run(spec, stop_when=lambda news: getattr(news, "step", 0) >= 3)
-    assert first.code == 0, first.lines
-    stopped = first.news[-1]
-    assert isinstance(stopped, Ended)
-    assert stopped.reason == "stopped"
-    second = run(spec)
-    assert second.started.resumed_from == stopped.step
-    assert (first.losses | second.losses)[STEPS] == pytest.approx(thumbs[0].losses[STEPS], rel=0.05)
 
 
 def test_one_kind_alone_is_learned_too(tiny_model: Path, tmp_path: Path) -> None:
