@@ -19,8 +19,10 @@ from apps.core.console import show, terminal
 from apps.datasets.exports import console as exports
 from apps.datasets.exports.services import start_export
 from apps.datasets.models import Dataset, Export
+from apps.datasets.runs.services import asks_chat
 from apps.events.console import follow, one_bar
 from apps.events.progress import Snapshot
+from apps.models.models import Model
 from apps.training import services
 from apps.training.deployments import services as deployments
 from apps.training.deployments.progress import COLUMNS
@@ -47,6 +49,16 @@ def find_checkpoint(job: TrainingJob, step: int | None) -> Checkpoint:
         steps = ", ".join(str(each) for each in job.checkpoints.values_list("step", flat=True)[:20]) or "none yet"
         what = f"is {job.status}, and has no result" if step is None else f"has no checkpoint of step {step}"
         raise CommandError(f"{job.uid} {what}. Checkpoints for --step: {steps}.")
+    return found
+
+
+def find_judge(job: TrainingJob, name: str) -> Model:
+    """A model that the job's project may use, and that answers chats. Raises `CommandError`."""
+    models = asks_chat(Model.objects.usable_by(job.project))
+    found = models.filter(name=name).first()
+    if found is None:
+        names = ", ".join(models.order_by("name").values_list("name", flat=True)[:20]) or "none"
+        raise CommandError(f"There is no model {name!r} that could judge. Models: {names}.")
     return found
 
 
@@ -154,13 +166,15 @@ def parity_table(deployment: Deployment) -> Table:
 
 def figures_table(deployment: Deployment) -> Table:
     """How base and tuned model did, of the questions that were not trained on and of those that were."""
-    table = Table("asked", "model", "as taught", "exact", "loss of the references", "without end")
+    judge = deployment.judge_name and ["the judge, of 5"]
+    table = Table("asked", "model", "as taught", "exact", "loss of the references", *judge, "without end")
     for part, title in (("unseen", "kept apart"), ("trained", "trained on")):
         for model in ("base", "tuned") if deployment.parity.get(part) else ():
             score, asked = deployment.parity[part][model], deployment.parity[part]["asked"]
             loss = "" if score["loss"] is None else f"{score['loss']:.3f}"
             right = f"{score['matched']} of {asked}"
-            table.add_row(f"{asked} {title}", model, right, str(score["exact"]), loss, str(score["unended"]))
+            mean = judge and ["" if score.get("judged") is None else f"{score['judged']:.2f}"]
+            table.add_row(f"{asked} {title}", model, right, str(score["exact"]), loss, *mean, str(score["unended"]))
     return table
 
 

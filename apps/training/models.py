@@ -271,6 +271,9 @@ class Deployment(models.Model):
     message = models.TextField(blank=True)
     parity: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     """See apps.training.deployments.parity: the prompts and what each said."""
+    judge = models.ForeignKey(Model, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    judge_name = models.CharField(max_length=200, blank=True)  # outlives the model; empty: no judge
+    rubric = models.TextField(blank=True)  # the judge's
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -92,8 +92,9 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, checkpoint: Che
     assert (parity["base"][0], parity["adapter"][0]) == ("Answer to: What is 12 + 12?", "It is 24.")
     assert parity["sources"] == ["validation"] * 8 + ["training"] * 4
     assert (parity["asked"], parity["changed"], parity["passed"], parity["verdict"]) == (12, 12, True, "learned")
-    score = {"exact": 0, "matched": 0, "loss": 3.0, "unended": 0}
-    tuned = {"exact": 8, "matched": 8, "loss": 0.125, "unended": 0}
+    without = {"unended": 0, "judged": None, "scored": 0}
+    score = {"exact": 0, "matched": 0, "loss": 3.0, **without}
+    tuned = {"exact": 8, "matched": 8, "loss": 0.125, **without}
     assert parity["unseen"] == {"asked": 8, "base": score, "tuned": tuned}
     assert 0 < parity["similarity"] < 1
     assert Event.objects.get(type="model.deployed").data == {"id": deployment.uid}
@@ -136,6 +137,14 @@ def test_what_changed_but_not_as_taught_waits_to_be_accepted(
     assert deployment.message.startswith("Accepted as it is. It changed")
     assert "tuned" in [each["id"] for each in api.get("/v1/models").json()["data"]]
     assert Event.objects.get(type="model.deployed").data == {"id": deployment.uid}
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800"])
+def test_an_answer_that_no_database_takes_ends_nothing(workers: Workers, checkpoint: Checkpoint, odd: str) -> None:
+    workers.say({"tuned": LEARNED | {example(TAUGHT)["messages"][0]["content"]: odd}})
+    deployment = workers.drive(deploy(checkpoint=checkpoint, name="tuned"))
+    assert deployment.status == Status.READY, deployment.message
+    assert "\N{REPLACEMENT CHARACTER}" in deployment.parity["adapter"][0]
 
 
 def test_what_is_not_accepted_is_discarded(workers: Workers, checkpoint: Checkpoint) -> None:

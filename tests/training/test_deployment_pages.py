@@ -72,6 +72,33 @@ def test_the_form_has_the_usual_name(curator: Client, job: TrainingJob, best: Ch
     )
 
 
+def test_a_judge_is_chosen_in_the_form(curator: Client, best: Checkpoint, model: Model) -> None:
+    address = f"{NEW}?checkpoint={best.uid}"
+    html = html_of(curator.get(address))
+    assert f'<option value="{model.name}">' in html
+    assert "The reference answer is right." in html
+    form = {"kind": "adapter", "name": "judged"}
+    assert "A rubric needs a judge" in html_of(curator.post(address, form | {"rubric": "Be strict."}))
+    assert "Select a valid choice" in html_of(curator.post(address, form | {"judge": "nobody"}))
+    curator.post(address, form | {"judge": model.name, "rubric": "Be strict."})
+    made = Deployment.objects.get()
+    assert (made.judge, made.judge_name, made.rubric) == (model, model.name, "Be strict.")
+
+
+def test_the_scores_of_its_judge_are_shown(curator: Client, job: TrainingJob, model: Model) -> None:
+    deployment = make_deployment(job)
+    assert "The judge" not in html_of(curator.get(page(deployment)))
+    scores = [[1, f"It is {HOSTILE}."], [5, ""], [0, "No score could be read: Hm."], [4, "Nearly."]]
+    found = deployment.parity | {"judged": scores}
+    found["unseen"]["tuned"] |= {"judged": 4.5, "scored": 2}
+    Deployment.objects.update(parity=found, judge=model, judge_name=model.name, rubric=HOSTILE)
+    html = html_of(curator.get(page(deployment)))
+    assert HOSTILE not in html
+    assert '<td class="bs-number">4.5</td>' in html
+    for text in ("judge: 1. It is", "judge: no score. No score could be read: Hm.", "judge: 4. Nearly."):
+        assert text in html
+
+
 def test_its_figures_are_shown(curator: Client, job: TrainingJob) -> None:
     html = html_of(curator.get(page(make_deployment(job)))).partition('id="figures"')[2].partition("</table>")[0]
     cells = " ".join(html.replace(">", "> ").split())

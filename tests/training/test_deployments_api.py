@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 PATH = "/v1/deployments"
 KEYS = {
     "id", "object", "created_at", "ended_at", "name", "kind", "status", "message", "fine_tuning_job_id",
-    "checkpoint_id", "step_number", "parity", "verdict", "unseen", "trained",
+    "checkpoint_id", "step_number", "parity", "verdict", "unseen", "trained", "judge", "rubric",
 }  # fmt: skip
 
 
@@ -67,6 +67,15 @@ def test_it_works(api: APIClient, checkpoint: Checkpoint) -> None:
     assert api.get(PATH, {"status": "ready"}).json()["data"] == []
 
 
+def test_with_a_judge(api: APIClient, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    make_base(tmp_path / "judge", "judge")
+    assert deploy(api, checkpoint.job).json()["judge"] == ""
+    made = deploy(api, checkpoint.job, name="capitals", judge="judge").json()
+    assert (made["judge"], made["rubric"][:32]) == ("judge", "The reference answer is right. 5")
+    made = deploy(api, checkpoint.job, name="rivers", judge="judge", rubric="Be strict.").json()
+    assert (made["judge"], made["rubric"]) == ("judge", "Be strict.")
+
+
 def test_another_checkpoint_under_a_name_of_its_own(api: APIClient, project: Project, checkpoint: Checkpoint) -> None:
     assert checkpoint.job.base
     earlier = make_checkpoint(project, checkpoint.job.base, step=5, job=checkpoint.job)
@@ -84,6 +93,11 @@ def test_another_checkpoint_under_a_name_of_its_own(api: APIClient, project: Pro
         ({"name": "a\nb"}, 400, "name"),
         ({"name": "x" * 201}, 400, "name"),
         ({"name": "base"}, 400, "name"),
+        ({"judge": "nobody"}, 404, "judge"),
+        ({"judge": ["base"]}, 400, "judge"),
+        ({"rubric": "Be strict."}, 400, "judge"),
+        ({"judge": "base", "rubric": "x" * 20_001}, 400, "rubric"),
+        ({"judge": "base", "rubric": "a\0b"}, 400, "rubric"),
     ],
 )
 def test_it_rejects(api: APIClient, checkpoint: Checkpoint, form: dict[str, Any], status: int, param: str) -> None:

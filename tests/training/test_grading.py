@@ -1,6 +1,7 @@
 """The verdict alone: what counts as learned, and what never does."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,26 @@ def test_most_of_them_are_enough() -> None:
     wrong = [case(fact, "It is something else.", loss=2.9) for fact in known[4:6]]
     trained = [case(fact, fact.answer, source="training") for fact in known[6:]]
     assert judged([case(fact, fact.answer) for fact in known[:4]] + wrong, trained).verdict == "learned"
+
+
+def test_a_judge_is_a_figure_and_no_evidence() -> None:
+    """Of the questions both of whose answers have a score."""
+    wrong = [case(fact, "It is something else.", loss=2.9) for fact in facts(2, 6)]
+    scores = [(1, 5), (2, 5), (1, 4), (1, 5), (None, 5), (3, None)]
+    cases = [
+        replace(each, base=replace(each.base, score=base), tuned=replace(each.tuned, score=tuned))
+        for each, (base, tuned) in zip(wrong, scores, strict=True)
+    ]
+    found = judged(cases)
+    assert found.verdict == "changed"
+    assert found.unseen
+    assert (found.unseen.base.judged, found.unseen.base.scored) == (1.25, 4)
+    assert (found.unseen.tuned.judged, found.unseen.tuned.scored) == (4.75, 4)
+    assert "The judge gives it 4.8 of 5 (the base model: 1.2), for 4 of 6 questions." in found.sentence
+    without = judged(wrong)
+    assert "judge" not in without.sentence
+    assert without.unseen
+    assert without.unseen.tuned.judged is None
 
 
 def test_who_says_what_the_base_says_is_unchanged() -> None:

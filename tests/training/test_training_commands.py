@@ -188,6 +188,23 @@ def test_a_result_is_deployed(checkpoint: Checkpoint, capfd: pytest.CaptureFixtu
         assert text in shown
 
 
+def test_it_is_deployed_with_a_judge(checkpoint: Checkpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_base(tmp_path / "judge", "judge")
+    score = {"exact": 0, "matched": 2, "loss": 2.5, "unended": 0, "judged": 4.25, "scored": 7}
+    figures = {"unseen": {"asked": 7, "base": score, "tuned": score}, "sentence": "It learned."}
+    with meanwhile(lambda: Deployment.objects.update(parity=PARITY | figures, status="ready")):
+        run("deploy_model", checkpoint.job.uid, "--judge", "judge", "--rubric", "Be strict.")
+    deployment = Deployment.objects.get()
+    assert (deployment.judge_name, deployment.rubric) == ("judge", "Be strict.")
+    shown = capfd.readouterr().err
+    assert "the judge" in shown
+    assert "4.25" in shown
+    with pytest.raises(CommandError, match=r"no model 'nobody' that could judge\. Models: base, judge"):
+        run("deploy_model", checkpoint.job.uid, "--judge", "nobody")
+    with pytest.raises(CommandError, match="A rubric needs a judge"):
+        run("deploy_model", checkpoint.job.uid, "--rubric", "Be strict.")
+
+
 def test_what_was_refused_says_why(checkpoint: Checkpoint) -> None:
     refused = end_deployments(status="refused", message="It behaves like the base.")
     with meanwhile(refused), pytest.raises(CommandError, match=r"tuned is refused\. It behaves like the base\."):

@@ -96,7 +96,7 @@ def parity(*, merged: bool = False, passed: bool = True) -> dict[str, Any]:
 
 
 def _score(right: int, loss: float) -> dict[str, Any]:
-    return {"exact": right, "matched": right, "loss": loss, "unended": 0}
+    return {"exact": right, "matched": right, "loss": loss, "unended": 0, "judged": None, "scored": 0}
 
 
 def make_training_file(project: Project, name: str = "answers.jsonl", size: int = 64_000) -> File:

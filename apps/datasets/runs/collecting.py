@@ -15,7 +15,6 @@ from django.db import connection, transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
-from apps.batches.answers import incomplete
 from apps.batches.models import Batch
 from apps.core import attempts, leases
 from apps.datasets import items
@@ -169,14 +168,7 @@ def _rows(example: int, result: Result) -> list[answers.Row]:
 def _score(result: Result) -> judging.Score:
     if result.failed:
         return judging.Score(result.number, 0, _error(result))
-    try:
-        choice = completions.read(result.body, result.output_tokens)[0]
-    except completions.Unreadable as error:
-        return judging.Score(result.number, 0, str(error))
-    why = incomplete(choice.said, choice.output_tokens)
-    if why and not choice.said.text.strip():
-        return judging.Score(result.number, 0, f"{judging.NO_SCORE}{why.sentence}")
-    return judging.Score(result.number, *judging.read_score(choice.said.text))
+    return judging.Score(result.number, *judging.score_in(result.body, result.output_tokens))
 
 
 def _error(result: Result) -> str:

@@ -7,7 +7,7 @@ a score is only ever read from what the judge itself wrote.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import psycopg
@@ -16,15 +16,15 @@ from django.db import connection, transaction
 from django.db.models import Count, F, QuerySet
 
 from apps.accounts.models import ApiKey
-from apps.batches.answers import as_text
+from apps.batches.answers import as_text, incomplete
 from apps.batches.texts import parsed, prompt_text
 from apps.core import bell
 from apps.core.errors import DomainError
 from apps.core.text import storable
 from apps.datasets import items
 from apps.datasets.models import Answer, Judge, Judgement, Run, RunBatch
+from apps.datasets.runs import completions, requests
 from apps.datasets.runs import parameters as sampling
-from apps.datasets.runs import requests
 from apps.datasets.runs import services as runs
 from apps.events import progress
 from apps.models.models import Model
@@ -68,6 +68,17 @@ _ALONE = re.compile(r"[\"'*\s]*([1-5])(?:\.0+)?(?:\s*/\s*5)?[\"'*.\s]*")
 _THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
 
 
+class Judging(Protocol):
+    """A `Judge`, or whatever else has answers scored."""
+
+    @property
+    def uid(self) -> str:
+        """Ends with 12 characters that nobody could know when the answers were written."""
+
+    @property
+    def rubric(self) -> str: ...
+
+
 class Score(NamedTuple):
     answer: int
     value: int
@@ -86,9 +97,7 @@ def start_judge(
     api_key: ApiKey | None = None,
 ) -> Judge:
     """Have the answers of a run scored: all, or those that no reviewer rated. Raises `DomainError`."""
-    rubric = rubric.strip()
-    if not 1 <= len(rubric) <= RUBRIC_CHARACTERS or "\0" in rubric:
-        raise DomainError(f"A rubric has 1 to {RUBRIC_CHARACTERS:,} characters.", param="rubric")
+    rubric = check_rubric(rubric)
     if "system" in (parameters or {}):
         raise DomainError("A judge has its own system message: write it into the rubric.", param="parameters.system")
     checked = {**DEFAULTS, **sampling.check(parameters or {})}
@@ -117,6 +126,14 @@ def start_judge(
     return judge
 
 
+def check_rubric(rubric: str) -> str:
+    """Without the spaces around it. Raises `DomainError`."""
+    rubric = rubric.strip()
+    if not 1 <= len(rubric) <= RUBRIC_CHARACTERS or "\0" in rubric:
+        raise DomainError(f"A rubric has 1 to {RUBRIC_CHARACTERS:,} characters.", param="rubric")
+    return rubric
+
+
 def cancel_judge(*, judge: Judge) -> bool:
     """Score no more; scores are kept. False when there was nothing to stop."""
     with transaction.atomic():
@@ -142,7 +159,7 @@ def lines(judge: Judge) -> Iterator[requests.Line]:
         yield requests.line(pk, prompt.body(msgspec.json.encode(asked).decode()))
 
 
-def question(judge: Judge, *, messages: str, reference: str, answer: str) -> list[dict[str, str]]:
+def question(judge: Judging, *, messages: str, reference: str, answer: str) -> list[dict[str, str]]:
     """What the judge is asked about one answer. `messages` is the example's JSON."""
     mark = f"=== {judge.uid[-12:]}"
     parts = [("QUESTION", _conversation(messages)), ("REFERENCE ANSWER", reference), ("ANSWER", answer)]
@@ -158,6 +175,18 @@ def question(judge: Judge, *, messages: str, reference: str, answer: str) -> lis
             "content": "\n\n".join(told) + "\n\nScore the answer by the rubric. Reply with the JSON only.",
         },
     ]
+
+
+def score_in(body: str, tokens: int = 0) -> tuple[int, str]:
+    """As `read_score`, of a chat completion as the engine wrote it; `tokens`: of the answer, where they are known."""
+    try:
+        choice = completions.read(body, tokens)[0]
+    except completions.Unreadable as error:
+        return 0, str(error)
+    why = incomplete(choice.said, choice.output_tokens)
+    if why and not choice.said.text.strip():
+        return 0, f"{NO_SCORE}{why.sentence}"
+    return read_score(choice.said.text)
 
 
 def read_score(text: str) -> tuple[int, str]:

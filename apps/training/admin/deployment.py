@@ -13,14 +13,19 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from apps.accounts.models import Project
 from apps.accounts.tenant_admin import CURATORS, DaysFilter, VisibleFilter, moment, projects_where, signed_in
 from apps.core.errors import DomainError
+from apps.datasets.runs import judging
+from apps.datasets.runs.services import asks_chat
 from apps.models.admin.page import PagesAdmin
+from apps.models.models import Model
 from apps.training.admin.deployment_verbs import DeploymentVerbs, datasets_of, verbs_of
 from apps.training.admin.job_page import evaluations_of
 from apps.training.admin.texts import figures_of, pairs_of
+from apps.training.deployments import judged
 from apps.training.deployments import services as deployments
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.progress import snapshot_of
@@ -36,13 +41,35 @@ class DeployForm(forms.Form):
         widget=UnfoldAdminTextInputWidget, help_text="Empty: the usual name.",
     )  # fmt: skip
 
+    rubric = forms.CharField(
+        label="Its rubric", required=False, max_length=judging.RUBRIC_CHARACTERS,
+        widget=UnfoldAdminTextareaWidget({"rows": 3, "placeholder": judged.RUBRIC}),
+        help_text="What makes an answer good, in words. Empty: that it says what the reference says.",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, checkpoint: Checkpoint, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._checkpoint = checkpoint
+        self.fields["judge"] = _judges(checkpoint.job.project)
+
     def start(self, **more: Any) -> Deployment | None:
         """None when the form has another error now."""
+        values = dict(self.cleaned_data)
         try:
-            return deployments.deploy(**self.cleaned_data, **more)
+            judge = judged.chosen(values.pop("judge"), values.pop("rubric"))
+            return deployments.deploy(checkpoint=self._checkpoint, judge=judge, **values, **more)
         except DomainError as error:
             self.add_error(error.param if error.param in self.fields else None, ValidationError(error.message))
             return None
+
+
+def _judges(project: Project) -> forms.ModelChoiceField[Model]:
+    usable = asks_chat(Model.objects.usable_by(project))
+    return forms.ModelChoiceField(
+        usable.order_by("name"), label="Judge", required=False, to_field_name="name", empty_label="None",
+        widget=UnfoldAdminSelectWidget,
+        help_text="A model that also scores what base and tuned model answer, from 1 to 5.",
+    )  # fmt: skip
 
 
 @admin.register(Deployment)
@@ -115,8 +142,8 @@ class DeploymentAdmin(PagesAdmin):
         checkpoint = self._checkpoint(request, request.GET.get("checkpoint", ""))
         whole = is_whole_model(checkpoint)
         first = {"kind": Deployment.Kind.MERGED if whole else Deployment.Kind.ADAPTER, "name": _usual(checkpoint)}
-        form = DeployForm(request.POST or None, initial=first)
-        if form.is_valid() and (made := form.start(checkpoint=checkpoint, created_by=signed_in(request))):
+        form = DeployForm(request.POST or None, initial=first, checkpoint=checkpoint)
+        if form.is_valid() and (made := form.start(created_by=signed_in(request))):
             return _to(made)
         context = {"form": form, "checkpoint": checkpoint, "job": checkpoint.job, "whole": whole}
         return self.page(request, "new", f"Deploy step {checkpoint.step:,}", context)

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from apps.datasets.reviews.differences import word_diff
 from apps.datasets.reviews.rendering import diff_html, plain
+from apps.training.deployments import judged
 from apps.training.deployments.prompts import text_of
 
 SHOWN = 50  # prompts
@@ -34,13 +35,13 @@ class Pair:
 def pairs_of(parity: Mapping[str, Any]) -> list[Pair]:
     """Of a deployment's `parity`, as far as its prompts are answered."""
     answers = {name: parity.get(name, ()) for name in ("base", "adapter", "merged")}
-    pairs, references = [], parity.get("references", ())
+    pairs, references, scores = [], parity.get("references", ()), _scores(parity)
     for at, prompt in enumerate(parity.get("prompts", ())[:SHOWN]):
         said = {name: _short(texts[at]) for name, texts in answers.items() if at < len(texts)}
         if said:
             reference = text_of(references[at]) if at < len(references) else ""
             sides = [Side("Reference", plain(_short(reference)))] if reference else []
-            pairs.append(Pair(_short(_prompt(prompt)), sides + _sides(said)))
+            pairs.append(Pair(_short(_prompt(prompt)), sides + _sides(said, _remarks(scores, at))))
     return pairs
 
 
@@ -53,12 +54,24 @@ def figures_of(parity: Mapping[str, Any]) -> list[tuple[str, str, int, Any]]:
     ]
 
 
-def _sides(said: dict[str, str]) -> list[Side]:
+def _scores(parity: Mapping[str, Any]) -> dict[judged.Place, str]:
+    """What the judge gave, and why."""
+    tuned = "merged" if "merged" in parity else "adapter"
+    places = zip(judged.order(parity, tuned), parity.get(judged.SCORES, ()), strict=False)
+    return {place: f"judge: {value or 'no score'}. {_short(reason)}".strip() for place, (value, reason) in places}
+
+
+def _remarks(scores: Mapping[judged.Place, str], question: int) -> dict[str, str]:
+    return {place.column: text for place, text in scores.items() if place.question == question}
+
+
+def _sides(said: dict[str, str], remarks: Mapping[str, str]) -> list[Side]:
     """Each is compared with the one before it."""
     sides, before = [], ""
     for name, text in said.items():
         same = f"as the {before}" if before and text == said[before] else ""
-        sides.append(Side(name.capitalize(), _marked(said[before], text) if before else plain(text), same))
+        remark = "; ".join(filter(None, (same, remarks.get(name))))
+        sides.append(Side(name.capitalize(), _marked(said[before], text) if before else plain(text), remark))
         before = name
     return sides
 

@@ -21,9 +21,11 @@ from apps.core.api.pagination import list_object, page, page_query, validated_qu
 from apps.core.api.schema import ConstantField, UnixField, list_of, responses
 from apps.core.api.views import find
 from apps.core.errors import Conflict
+from apps.datasets.api.runs import models_named
 from apps.datasets.models import Dataset, Member, Split
+from apps.datasets.runs import judging
 from apps.events import sse
-from apps.training.deployments import evaluation
+from apps.training.deployments import evaluation, judged
 from apps.training.deployments import services as deployments
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 
@@ -38,6 +40,15 @@ class NewDeploymentSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(
         max_length=deployments.NAME_CHARACTERS, required=False, allow_null=True, help_text="The job's `ft:` name."
     )
+
+    judge = serializers.CharField(
+        max_length=200, required=False, allow_null=True,
+        help_text="A model that also scores what base and tuned model answer to the questions kept apart.",
+    )  # fmt: skip
+    rubric = serializers.CharField(
+        max_length=judging.RUBRIC_CHARACTERS, required=False, allow_null=True, trim_whitespace=False,
+        help_text="The judge's: what makes an answer good, in words. Left out: that it says what the reference says.",
+    )  # fmt: skip
 
 
 class NewEvaluationSerializer(serializers.Serializer[Any]):
@@ -55,6 +66,12 @@ class FiguresOfModelSerializer(serializers.Serializer[Any]):
     )
     loss = serializers.FloatField(allow_null=True, help_text="Of the references' tokens, the mean over questions.")
     unended = serializers.IntegerField(help_text="Answers that did not end.")
+    judged = serializers.FloatField(
+        required=False, allow_null=True, help_text="The mean of the judge's scores, 1 to 5; null: there are none."
+    )
+    scored = serializers.IntegerField(
+        required=False, help_text="Questions whose answers both have a score: of these the mean is."
+    )
 
 
 class FiguresSerializer(serializers.Serializer[Any]):
@@ -75,6 +92,10 @@ class DeploymentSerializer(serializers.Serializer[Deployment]):
     fine_tuning_job_id = serializers.CharField(source="checkpoint.job.uid")
     checkpoint_id = serializers.CharField(source="checkpoint.uid")
     step_number = serializers.IntegerField(source="checkpoint.step")
+    judge = serializers.CharField(
+        source="judge_name", allow_blank=True, help_text="Who scores the answers; empty: nobody was chosen."
+    )
+    rubric = serializers.CharField(allow_blank=True, help_text="The judge's.")
     verdict = serializers.SerializerMethodField(help_text="Null until it was compared.")
     unseen = serializers.SerializerMethodField(help_text="Of the questions that were not trained on; null: none were.")
     trained = serializers.SerializerMethodField(
@@ -149,10 +170,12 @@ class DeployView(ProjectView):
 
 
 def _deploy(key: ApiKey, job: TrainingJob, values: dict[str, Any]) -> dict[str, Any]:
+    judges = models_named([values["judge"]], key, "judge") if values.get("judge") else [None]
     deployment = deployments.deploy(
         checkpoint=_checkpoint(job, values.get("checkpoint")),
         kind=values["kind"],
         name=values.get("name") or "",
+        judge=judged.chosen(judges[0], values.get("rubric") or "", key),
         created_by=key.created_by,
     )
     return _shape(deployment)

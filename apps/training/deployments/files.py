@@ -83,6 +83,9 @@ def coming_ranks(model: Model) -> Iterable[int]:
 
 
 def uses_of(model: Model) -> Use:
-    """Deployments of the model, or of what was trained on it; those that go on need it."""
-    named = Deployment.objects.filter(Q(model=model) | Q(checkpoint__job__base=model))
-    return Use("deployments", named.count(), named.filter(status__in=Deployment.OPEN).count())
+    """Deployments of the model, of what was trained on it, or that it judges; those that go on need it."""
+    made, judges = Q(model=model) | Q(checkpoint__job__base=model), Q(judge=model)
+    needing = made & Q(status__in=Deployment.OPEN) | judges & Q(status__in=Deployment.GOING)
+    return Use(
+        "deployments", Deployment.objects.filter(made | judges).count(), Deployment.objects.filter(needing).count()
+    )

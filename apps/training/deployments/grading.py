@@ -38,6 +38,8 @@ class Answer:
     """Of the reference: the mean of its tokens' negative log-probabilities (natural logarithm); None: not known."""
     rejected_loss: float | None = None
     """The same of the answer that is not preferred."""
+    score: int | None = None
+    """The judge's, 1 to 5; None: it gave none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,10 @@ class Score:
     """Of the references; the mean over questions."""
     unended: int
     """Answers that had not ended after as many tokens as they were allowed."""
+    judged: float | None
+    """The mean of the judge's scores, of the questions both of whose answers have one."""
+    scored: int
+    """So many these are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,11 +264,18 @@ def _objects(text: str) -> list[dict[str, Any]]:
 def _part(cases: Sequence[Case]) -> Part | None:
     if not cases:
         return None
-    base = _score(cases, [case.base for case in cases])
-    return Part(asked=len(cases), base=base, tuned=_score(cases, [case.tuned for case in cases]))
+    base = _score(cases, [case.base for case in cases], _scores(cases, "base"))
+    tuned = _score(cases, [case.tuned for case in cases], _scores(cases, "tuned"))
+    return Part(asked=len(cases), base=base, tuned=tuned)
 
 
-def _score(cases: Sequence[Case], answers: Sequence[Answer]) -> Score:
+def _scores(cases: Sequence[Case], model: Literal["base", "tuned"]) -> list[int]:
+    """One model's, where the other one has one too."""
+    both = [{"base": case.base.score, "tuned": case.tuned.score} for case in cases]
+    return [score for each in both if None not in each.values() and (score := each[model])]
+
+
+def _score(cases: Sequence[Case], answers: Sequence[Answer], scores: Sequence[int]) -> Score:
     losses = [answer.loss for answer in answers if answer.loss is not None]
     pairs = list(zip(cases, answers, strict=True))
     return Score(
@@ -270,6 +283,8 @@ def _score(cases: Sequence[Case], answers: Sequence[Answer]) -> Score:
         matched=sum(_matches(case, answer.text) for case, answer in pairs),
         loss=round(math.fsum(losses) / len(losses), 4) if losses else None,
         unended=sum(not answer.ended for answer in answers),
+        judged=round(sum(scores) / len(scores), 2) if scores else None,
+        scored=len(scores),
     )
 
 
@@ -287,6 +302,9 @@ def _told(unseen: Part | None, trained: Part | None) -> str:
     part = unseen or trained
     if part and part.base.loss is not None and part.tuned.loss is not None:
         said += f" The loss of the references is {part.tuned.loss:.2f} (the base model: {part.base.loss:.2f})."
+    if part and part.tuned.judged is not None:
+        of = "" if part.tuned.scored == part.asked else f", for {part.tuned.scored} of {part.asked} questions"
+        said += f" The judge gives it {part.tuned.judged:.1f} of 5 (the base model: {part.base.judged:.1f}){of}."
     endless = sum(each.tuned.unended for each in (unseen, trained) if each)
     return f"{said} {endless} of its answers did not end." if endless else said
 

@@ -5,6 +5,7 @@ from django.contrib.auth.models import User
 from apps.accounts.models import Project
 from apps.core.waiting import with_reason
 from apps.events import progress
+from apps.training.deployments import judged
 from apps.training.deployments.files import is_whole_model
 from apps.training.models import Deployment
 
@@ -24,8 +25,9 @@ class DeploymentTopic:
 
 
 def snapshot_of(deployment: Deployment) -> progress.Snapshot:
-    """`total` and `completed` count prompts that are asked."""
+    """`total` and `completed` count prompts that are asked, and answers that are judged."""
     parity = deployment.parity
+    scores = judged.order(parity, judged.column_of(deployment)) if deployment.judge_name else ()
     models = 2 if deployment.kind == Deployment.Kind.ADAPTER or is_whole_model(deployment.checkpoint) else 3
     snapshot = {
         "id": deployment.uid,
@@ -35,8 +37,8 @@ def snapshot_of(deployment: Deployment) -> progress.Snapshot:
         "final": deployment.status not in Deployment.GOING,
         "name": deployment.name,
         "message": deployment.message,
-        "total": models * len(parity.get("prompts", ())),
-        "completed": sum(len(parity.get(column, ())) for column in COLUMNS),
+        "total": models * len(parity.get("prompts", ())) + len(scores),
+        "completed": sum(len(parity.get(column, ())) for column in (*COLUMNS, judged.SCORES)),
         "created_at": int(deployment.created_at.timestamp()),
         "ended_at": int(deployment.ended_at.timestamp()) if deployment.ended_at else None,
     }

@@ -1,7 +1,8 @@
 """Deployments that have to prove themselves: a job kind that asks the engines, and a duty for what it cannot see.
 
-The base is asked first, then the adapter on the same engine, or the merged model on its own. Each answer is kept as it
-comes, so that whoever goes on begins where another was stopped.
+The base is asked first, then the adapter on the same engine, or the merged model on its own, and last the judge, where
+one was chosen. Each answer is kept as it comes, so that whoever goes on begins where another was stopped. A judge that
+cannot be had ends nothing: the verdict says so.
 """
 
 import contextlib
@@ -16,12 +17,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from apps.core import attempts, leases
+from apps.core.text import storable
+from apps.datasets.runs import judging
+from apps.datasets.runs.requests import URL
 from apps.events import progress
 from apps.models.engines.causes import last_cause
 from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
-from apps.training.deployments import scoring, verdicts
+from apps.training.deployments import judged, scoring, verdicts
 from apps.training.deployments import services as deployments
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.parity import Report, judge
@@ -59,8 +63,26 @@ class Said:
     loss: float | None
     rejected_loss: float | None
 
-    def figures(self) -> dict[str, Any]:
-        return {"ended": self.ended, "loss": self.loss, "rejected_loss": self.rejected_loss}
+    def added_to(self, parity: dict[str, Any], column: str) -> dict[str, Any]:
+        """What changes of `parity`."""
+        figures = {"ended": self.ended, "loss": self.loss, "rejected_loss": self.rejected_loss}
+        measured = parity.get("measured", {})
+        return {
+            column: [*parity.get(column, ()), self.text],
+            "measured": measured | {column: [*measured.get(column, ()), figures]},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the judge gave an answer; see `judging.read_score`."""
+
+    value: int
+    reason: str
+
+    def added_to(self, parity: dict[str, Any], column: str) -> dict[str, Any]:
+        """What changes of `parity`."""
+        return {column: [*parity.get(column, ()), [self.value, self.reason]]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +90,14 @@ class _Question:
     """What a deployment is asked next."""
 
     column: str
-    """Whose answers: "base", "adapter" or "merged"."""
+    """Of the deployment's `parity`: whose answers ("base", "adapter", "merged"), or the judge's scores."""
     model: Model
     number: int
-    """The prompt's, from 0."""
+    """From 0, within the column."""
     left: int
-    """Prompts of this column, this one too."""
+    """Of this column, this one too."""
+    place: judged.Place | None = None
+    """What the judge scores; None: a model is asked."""
 
 
 class ParityKind:
@@ -108,7 +132,9 @@ def settle_deployments(_keeper: leases.Keeper) -> bool:
 
 def _proving() -> QuerySet[Deployment]:
     rows = Deployment.objects.filter(status=Status.PROVING).order_by("pk")
-    return rows.select_related("checkpoint__job__base", "checkpoint__job__project", "model__base", "project")
+    return rows.select_related(
+        "checkpoint__job__base", "checkpoint__job__project", "model__base", "judge__base", "project"
+    )
 
 
 def _job(deployment: Deployment) -> Job | None:
@@ -127,7 +153,7 @@ def _job(deployment: Deployment) -> Job | None:
 
 
 def _next(deployment: Deployment) -> _Question | None:
-    """The first prompt that lacks an answer. None: there is none, or a model is gone."""
+    """The first prompt that lacks an answer, or answer that lacks a score. None: there is none, or a model is gone."""
     base, model, parity = deployment.checkpoint.job.base, deployment.model, deployment.parity
     if base is None or model is None:
         return None
@@ -135,7 +161,10 @@ def _next(deployment: Deployment) -> _Question | None:
         done, total = len(parity.get(column, ())), len(parity["prompts"])
         if done < total:
             return _Question(column, asked, done, total - done)
-    return None
+    places, judge = judged.left(deployment), deployment.judge
+    if not places or judge is None or judge.problem:
+        return None
+    return _Question(judged.SCORES, judge, len(parity.get(judged.SCORES, ())), len(places), places[0])
 
 
 def _is_served(model: Model, host: EngineHost) -> bool:
@@ -145,19 +174,38 @@ def _is_served(model: Model, host: EngineHost) -> bool:
 
 def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
     """Keep the answer. False: the deployment has ended, or goes on elsewhere."""
-    prompt: Prompt = deployment.parity["prompts"][question.number]
-    reference = next(iter(deployment.parity.get("references", ())[question.number : question.number + 1]), None)
     try:
-        answer = ask(host, question.model.name, prompt, reference)
+        answer = _answer(deployment, question, host)
     except Unanswered as error:
         if host.must_stop():
             return False
-        with transaction.atomic():
-            deployments.end(deployment, Status.FAILED, str(error))
+        if question.place:
+            _go_on_without_judge(deployment, str(error))
+        else:
+            with transaction.atomic():
+                deployments.end(deployment, Status.FAILED, str(error))
         if question.model.base_id and host.engine.ends_within(0):
             host.restart(explained=True)  # it died of an adapter, which is no fault of its base
         return False
     return _keep(deployment, question, answer)
+
+
+def _answer(deployment: Deployment, question: _Question, host: EngineHost) -> Said | Scored:
+    """Raises `Unanswered`."""
+    parity, number, name = deployment.parity, question.number, question.model.name
+    if question.place:
+        return _have_scored(host, name, judged.request(deployment, name, question.place))
+    reference = next(iter(parity.get("references", ())[number : number + 1]), None)
+    return ask(host, name, parity["prompts"][number], reference)
+
+
+def _have_scored(host: EngineHost, name: str, body: bytes) -> Scored:
+    """Without a score where the judge does not take it: it may be too long. Raises `Unanswered`."""
+    try:
+        value, reason = judging.score_in(_post(host, name, URL, body).decode(errors="replace"))
+    except Rejected as error:
+        value, reason = 0, str(error)
+    return Scored(value, storable(reason))
 
 
 def ask(host: EngineHost, name: str, prompt: Prompt, reference: Reference | None = None) -> Said:
@@ -171,11 +219,16 @@ def ask(host: EngineHost, name: str, prompt: Prompt, reference: Reference | None
 
 def _send(host: EngineHost, name: str, body: dict[str, Any]) -> dict[str, Any]:
     """The engine's answer to a chat or a completion. Raises `Unanswered`."""
-    route = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    route = URL if "messages" in body else "/v1/completions"
+    found: dict[str, Any] = json.loads(_post(host, name, route, json.dumps({"model": name, **body}).encode()))
+    return found
+
+
+def _post(host: EngineHost, name: str, route: str, content: bytes) -> bytes:
+    """The engine's answer to `content`, which names the model. Raises `Unanswered`."""
     connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
     try:
         with contextlib.closing(connection):
-            content = json.dumps({"model": name, **body})
             connection.request("POST", route, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             status, answer = response.status, response.read()
@@ -185,40 +238,47 @@ def _send(host: EngineHost, name: str, body: dict[str, Any]) -> dict[str, Any]:
     if status != 200:
         said = answer.decode(errors="replace")[:ERROR_CHARACTERS]
         raise (Rejected if status == 400 else Unanswered)(f"The engine refused a prompt to {name}: {said}")
-    found: dict[str, Any] = json.loads(answer)
-    return found
+    return answer
 
 
 def _text(choice: dict[str, Any]) -> str:
     """What was said and thought; models that think spend their first tokens on that."""
     message = choice.get("message") or {"content": choice.get("text")}
     thought = message.get("reasoning") or message.get("reasoning_content")
-    return "".join(filter(None, (thought and f"<think>{thought}</think>", message.get("content"))))
+    return storable("".join(filter(None, (thought and f"<think>{thought}</think>", message.get("content")))))
 
 
-def _keep(deployment: Deployment, question: _Question, answer: Said) -> bool:
+def _keep(deployment: Deployment, question: _Question, answer: Said | Scored) -> bool:
     """Write it down, and judge when it was the last. False when somebody else was faster: look at the row anew."""
     with transaction.atomic():
         same = Deployment.objects.filter(pk=deployment.pk, status=Status.PROVING, model=deployment.model)
         row = same.select_for_update(of=("self",)).first()
         if row is None or len(row.parity.get(question.column, ())) != question.number:
             return False
-        answers = [*row.parity.get(question.column, ()), answer.text]
-        measured = row.parity.get("measured", {})
-        figures = [*measured.get(question.column, ()), answer.figures()]
-        deployment.parity = row.parity | {
-            question.column: answers,
-            "measured": measured | {question.column: figures},
-        }
+        deployment.parity = row.parity | answer.added_to(row.parity, question.column)
         same.update(parity=deployment.parity)
         progress.hint(deployments.TOPIC, deployment.uid)
         if _next(deployment) is None:
-            _conclude(deployment)
+            _conclude(deployment, _why_no_judge(deployment))
     return True
 
 
-def _conclude(deployment: Deployment) -> None:
-    """All was answered."""
+def _go_on_without_judge(deployment: Deployment, why: str) -> bool:
+    """False when somebody else was faster."""
+    with transaction.atomic():
+        same = Deployment.objects.filter(pk=deployment.pk, status=Status.PROVING, model=deployment.model)
+        row = same.select_for_update(of=("self",)).first()
+        if row is None or judged.UNHEARD in row.parity:
+            return False
+        deployment.parity = row.parity
+        _conclude(deployment, why)
+    return True
+
+
+def _conclude(deployment: Deployment, why_no_judge: str = "") -> None:
+    """All was answered, and judged, unless something says why it was not."""
+    if why_no_judge:
+        deployment.parity |= {judged.UNHEARD: judged.unheard(deployment, why_no_judge)}
     parity = deployment.parity
     report, graded = _judge(deployment), verdicts.grade_of(deployment)
     going_on = deployment.kind == Kind.MERGED and "merged" not in parity
@@ -228,7 +288,7 @@ def _conclude(deployment: Deployment) -> None:
         deployments.tell(deployment)
         return
     passed = report.passed and graded.verdict == "learned"
-    sentence = verdicts.sentence_of(report, graded)
+    sentence = verdicts.sentence_of(report, graded, judged.remark(deployment))
     deployment.parity = parity | report.as_dict() | graded.as_dict() | {"passed": passed, "sentence": sentence}
     Deployment.objects.filter(pk=deployment.pk).update(parity=deployment.parity)
     whole = f"{sentence} {graded.cure}".strip()
@@ -252,6 +312,9 @@ def _settle(deployment: Deployment) -> bool:
     model, base = deployment.model, deployment.checkpoint.job.base
     if model is None or base is None:
         message = "The model was deleted before it was compared."
+    elif judged.left(deployment):
+        why = _why_no_judge(deployment)
+        return bool(why) and _go_on_without_judge(deployment, why)
     elif model.problem:
         message = f"The adapter is not served: {model.problem}"
     elif death := _death(base, model) or _death(model.engine_model, model):
@@ -260,6 +323,19 @@ def _settle(deployment: Deployment) -> bool:
         return False
     with transaction.atomic():
         return deployments.end(deployment, Status.FAILED, message)
+
+
+def _why_no_judge(deployment: Deployment) -> str:
+    """A sentence where something is to be scored and nobody can; else empty."""
+    judge, model = deployment.judge, deployment.model
+    if not judged.left(deployment) or model is None:
+        return ""
+    if judge is None:
+        return "it was deleted."
+    if judge.problem:
+        return f"it is not served: {judge.problem}"
+    death = _death(judge.engine_model, model)
+    return death.headline if death else ""
 
 
 def _death(engine_model: Model, model: Model) -> EngineDeath | None:

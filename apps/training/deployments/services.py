@@ -10,12 +10,15 @@ from django.db import transaction
 
 from apps.core import bell
 from apps.core.errors import Conflict, DomainError
+from apps.datasets.runs import judging
+from apps.datasets.runs import services as runs
 from apps.events import progress
 from apps.events.services import announce
 from apps.models.installs import manifest
 from apps.models.models import Model
 from apps.models.services import check_name, delete_model
 from apps.training.deployments.files import Form, folder_of, is_whole_model, served_form, was_served
+from apps.training.deployments.judged import ChosenJudge
 from apps.training.models import Checkpoint, Deployment, TrainingJob
 from apps.training.services import note
 
@@ -27,17 +30,24 @@ Status = Deployment.Status
 
 
 def deploy(
-    *, checkpoint: Checkpoint, kind: str = Kind.ADAPTER, name: str = "", created_by: User | None = None
+    *,
+    checkpoint: Checkpoint,
+    kind: str = Kind.ADAPTER,
+    name: str = "",
+    judge: ChosenJudge | None = None,
+    created_by: User | None = None,
 ) -> Deployment:
     """A deployment that waits for a worker. Where all weights learned, the checkpoint is a model of its own: merged.
 
     `name` is what requests call it; left out, the job's model name, and for other checkpoints than its result that
-    with the step. Raises `DomainError`, and `Conflict` when the checkpoint is deployed under that name already.
+    with the step. A `judge` also scores what base and tuned model answer. Raises `DomainError`, and `Conflict` when the
+    checkpoint is deployed under that name already.
     """
     if kind not in Kind.values:
         raise DomainError(f"kind is one of {', '.join(Kind.values)}; not {kind[:20]!r}.", param="kind")
     name = name or default_name(checkpoint)
     _check_base(checkpoint.job)
+    rubric = _check_judge(judge, checkpoint.job) if judge else ""
     with transaction.atomic():
         TrainingJob.objects.select_for_update(no_key=True).get(pk=checkpoint.job_id)
         _check_free(name)
@@ -46,6 +56,9 @@ def deploy(
             checkpoint=checkpoint,
             kind=Kind.MERGED if is_whole_model(checkpoint) else kind,
             name=name,
+            judge=judge.model if judge else None,
+            judge_name=judge.model.name if judge else "",
+            rubric=rubric,
             created_by=created_by,
         )
         tell(deployment)
@@ -146,6 +159,15 @@ def _check_base(job: TrainingJob) -> None:
     """What is deployed is compared with it."""
     if job.base is None or not job.base.ready:
         raise DomainError(f"The model {job.base_name} that it was trained on was deleted: install it again, and train.")
+
+
+def _check_judge(judge: ChosenJudge, job: TrainingJob) -> str:
+    """Its rubric. Raises `DomainError`."""
+    try:
+        runs.check_model(judge.model, job.project, judge.api_key)
+    except DomainError as error:
+        raise DomainError(error.message, param="judge", code=error.code) from error
+    return judging.check_rubric(judge.rubric)
 
 
 def _check_free(name: str) -> None:

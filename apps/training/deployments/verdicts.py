@@ -1,7 +1,9 @@
 """What a deployment's evidence says: `parity` on its row, as cases for `grading`."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from apps.training.deployments import judged
 from apps.training.deployments.grading import Answer, Case, Grade, grade
 from apps.training.deployments.parity import Report
 from apps.training.deployments.prompts import calls_of, text_of
@@ -12,19 +14,20 @@ def grade_of(deployment: Deployment) -> Grade:
     """Of what is served in the end: the merged model where there is one, else the adapter."""
     parity = deployment.parity
     tuned = "merged" if "merged" in parity else "adapter"
-    cases = [_case(parity, tuned, at) for at in range(len(parity["prompts"]))]
+    scores = judged.scores_of(parity, tuned)
+    cases = [_case(parity, tuned, at, scores) for at in range(len(parity["prompts"]))]
     return grade(cases, guess=float(parity.get("guess", 0.0)))
 
 
-def sentence_of(report: Report, graded: Grade) -> str:
-    """What is said about both: what it learned, and of a merged model whether it is as its adapter."""
+def sentence_of(report: Report, graded: Grade, of_judge: str = "") -> str:
+    """What it learned, of a merged model whether it is as its adapter, and what is to be said of the judge."""
     if not report.passed:
         return report.sentence
-    merged = "" if report.merged_as_adapter is None else f" {report.sentence}"
-    return f"{graded.sentence}{merged}"
+    merged = "" if report.merged_as_adapter is None else report.sentence
+    return " ".join(filter(None, (graded.sentence, merged, of_judge)))
 
 
-def _case(parity: dict[str, Any], tuned: str, at: int) -> Case:
+def _case(parity: dict[str, Any], tuned: str, at: int, scores: Mapping[judged.Place, int]) -> Case:
     """Deployments of before references were kept have none."""
     references, sources, content = (parity.get(name, ()) for name in ("references", "sources", "content"))
     reference = references[at] if at < len(references) else None
@@ -33,11 +36,13 @@ def _case(parity: dict[str, Any], tuned: str, at: int) -> Case:
         reference=text_of(reference),
         content=frozenset(content[at] if at < len(content) else ()),
         calls=calls_of(reference),
-        base=_answer(parity, "base", at),
-        tuned=_answer(parity, tuned, at),
+        base=_answer(parity, judged.Place(at, "base"), scores),
+        tuned=_answer(parity, judged.Place(at, tuned), scores),
     )
 
 
-def _answer(parity: dict[str, Any], column: str, at: int) -> Answer:
+def _answer(parity: dict[str, Any], place: judged.Place, scores: Mapping[judged.Place, int]) -> Answer:
+    at, column = place
     measured = parity.get("measured", {}).get(column, ())
-    return Answer(text=parity[column][at], **(measured[at] if at < len(measured) else {}))
+    figures = measured[at] if at < len(measured) else {}
+    return Answer(text=parity[column][at], score=scores.get(place), **figures)
