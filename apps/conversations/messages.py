@@ -128,17 +128,31 @@ class _Reader:
 
     def _read_calls(self, given: dict[str, Any], among: list[Any], role: Role) -> tuple[ToolCall, ...]:
         """`among`: calls that stand among the parts of the content."""
-        value = given.get("tool_calls") or given.get("function_call")
+        name = "tool_calls" if given.get("tool_calls") else "function_call"
+        value = given.get(name)
         if value and among:
             message = f"{self._where} has calls of tools among its parts, and others beside: write all in 'tool_calls'."
             raise RowError(message, "calls_in_two_places")
-        calls = read_calls(value or among, self._calls + 1) if value or among else ()
+        if not value and not among:
+            return ()
+        path = f"{self._name}[].{name if value else 'content[]'}"
+        calls = read_calls(value or among, self._calls + 1, self._unused, path)
+        if name == "tool_calls" and (legacy := given.get("function_call")):
+            self._note_legacy(legacy, calls)
         if calls and role != "assistant":
             message = f"{self._where} is the {role}'s and calls tools: only the assistant may, so remove them."
             raise RowError(message, "tool_calls_not_assistant")
         self._calls += len(calls)
         self._open += calls
         return calls
+
+    def _note_legacy(self, value: Any, calls: tuple[ToolCall, ...]) -> None:
+        """The older form beside the newer one may only repeat it."""
+        known = {(call.function.name, call.function.arguments) for call in calls}
+        path = f"{self._name}[].function_call"
+        again = {(call.function.name, call.function.arguments) for call in read_calls(value, 1, self._unused, path)}
+        if not again <= known:
+            self._unused.add(path)
 
     def _answered(self, given: dict[str, Any], role: Role) -> str:
         """The id of the call that a tool's message answers: its own, or the first open call's of its name."""

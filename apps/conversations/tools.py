@@ -10,35 +10,46 @@ from typing import Any
 
 import msgspec
 
+from apps.conversations import json_text
 from apps.conversations.conversation import FunctionCall, ToolCall
 from apps.conversations.errors import RowError, kind
 
 WRITE_TOOLS = 'write a list of {"type": "function", "function": {"name": "…", "parameters": {…}}}.'
 WRITE_CALLS = 'write a list of {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}.'
 
+TOOL_KEYS = {"type", "function"}
+CALL_KEYS = {"id", "tool_call_id", "type", "function", "index"}
+"""Of a call beside its function; its index says its place in the list once more."""
+FUNCTION_KEYS = {"name", "arguments", "parameters"}
+
 _encode = msgspec.json.Encoder().encode
 
 
-def read_tools(value: Any) -> tuple[dict[str, Any], ...]:
-    """Of a list, or of its JSON text; null, "" and [] are none. Raises `RowError`."""
+def read_tools(value: Any, unused: set[str], where: str = "tools") -> tuple[dict[str, Any], ...]:
+    """Of a list, or of its JSON text; null, "" and [] are none. `unused` gets paths like "tools[].strict".
+
+    Raises `RowError`.
+    """
     value = _from_text(value, "Its 'tools'", "invalid_tools", WRITE_TOOLS)
     if value is None or value == []:
         return ()
     if not isinstance(value, list):
         raise RowError(f"Its 'tools' are {kind(value)}: {WRITE_TOOLS}", "invalid_tools")
-    return tuple(_tool(tool) for tool in value)
+    return tuple(_tool(tool, unused, f"{where}[]") for tool in value)
 
 
-def _tool(tool: Any) -> dict[str, Any]:
+def _tool(tool: Any, unused: set[str], where: str) -> dict[str, Any]:
     tool = _from_text(tool, "Some tools", "invalid_tools", WRITE_TOOLS)
     if isinstance(tool, dict) and "function" not in tool and isinstance(tool.get("name"), str):
-        tool = {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+        kind_of_tool = tool.get("type") or "function"
+        tool = {"type": kind_of_tool, "function": {key: value for key, value in tool.items() if key != "type"}}
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict):
         raise RowError(f"One of the 'tools' has a wrong shape: {WRITE_TOOLS}", "invalid_tools")
     if tool.get("type", "function") != "function":
         message = f"A tool has the type {str(tool['type'])[:40]!r}: only 'function' is known, so remove it."
         raise RowError(message, "invalid_tools")
+    _note(tool, TOOL_KEYS, unused, where)
     name = _name(function.get("name"), "The name of a function in 'tools'")
     function = {key: value for key, value in function.items() if value is not None}
     if isinstance(function.get("parameters"), str):
@@ -56,10 +67,15 @@ def _name(name: Any, what: str) -> str:
     return name
 
 
-def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
+def _note(given: Mapping[str, Any], known: set[str], unused: set[str], where: str) -> None:
+    if more := given.keys() - known:
+        unused.update(f"{where}.{key}" for key in more if given[key] is not None)
+
+
+def read_calls(value: Any, first_id: int, unused: set[str], where: str = "tool_calls") -> tuple[ToolCall, ...]:
     """An assistant's calls, of a list or its JSON text. One without an id gets "call_N", N from `first_id`.
 
-    Raises `RowError`.
+    `unused` gets paths like "messages[].tool_calls[].output". Raises `RowError`.
     """
     value = _from_text(value, "Its 'tool_calls'", "invalid_tool_calls", WRITE_CALLS)
     if value is None or value == []:
@@ -68,10 +84,10 @@ def read_calls(value: Any, first_id: int) -> tuple[ToolCall, ...]:
     calls = [_from_text(call, "A call of a tool", "invalid_tool_calls", WRITE_CALLS) for call in given]
     taken = {str(call["id"]) for call in calls if isinstance(call, dict) and call.get("id")}
     free = (id_ for id_ in map("call_{}".format, count(first_id)) if id_ not in taken)
-    return tuple(_call(call, free) for call in calls)
+    return tuple(_call(call, free, unused, f"{where}[]") for call in calls)
 
 
-def _call(call: Any, free: Iterator[str]) -> ToolCall:
+def _call(call: Any, free: Iterator[str], unused: set[str], where: str) -> ToolCall:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping):
         raise RowError(f"A call of a tool has a wrong shape: {WRITE_CALLS}", "invalid_tool_calls")
@@ -82,7 +98,16 @@ def _call(call: Any, free: Iterator[str]) -> ToolCall:
     id_ = call.get("id") or call.get("tool_call_id") or next(free)
     if not isinstance(id_, str | int):
         raise RowError(f"The id of a call of {name[:60]!r} is {kind(id_)}: write it as text.", "invalid_tool_calls")
-    given = function.get("arguments", function.get("parameters"))
+    if function is call:
+        _note(call, CALL_KEYS | FUNCTION_KEYS, unused, where)
+    else:
+        _note(call, CALL_KEYS, unused, where)
+        _note(function, FUNCTION_KEYS, unused, f"{where}.function")
+    given = function.get("arguments")
+    if given is None:
+        given = function.get("parameters")
+    elif function.get("parameters"):
+        unused.add(f"{where}.function.parameters")
     return ToolCall(id=str(id_), function=FunctionCall(name=name, arguments=_arguments(given, name)))
 
 
@@ -108,6 +133,6 @@ def _from_text(value: Any, what: str, code: str, cure: str) -> Any:
     if not value.strip():
         return None
     try:
-        return msgspec.json.decode(value)
+        return json_text.decoded(value.encode())
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise RowError(f"{what} as text are no JSON: {cure}", code) from error

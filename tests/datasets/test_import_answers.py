@@ -78,6 +78,29 @@ def test_batch_output_is_understood(matrix: Run, keeper: Keeper) -> None:
     assert (first.finish_reason, first.input_tokens, first.output_tokens) == ("stop", 5, 2)
 
 
+def test_a_response_that_is_text_is_an_answer(matrix: Run, keeper: Keeper) -> None:
+    rows = [
+        {"custom_id": "1", "response": "Paris"}, {"custom_id": "2", "answer": None, "completion": "Lima"},
+        {"custom_id": "3", "answer": "Accra", "response": "Accra"},
+    ]  # fmt: skip
+    assert run(matrix, keeper, jsonl(rows)).status == "completed"
+    assert [text for _, _, text, _ in answers(matrix)] == ["Paris", "Lima", "Accra"]
+
+
+def test_what_stands_beside_an_answer_is_kept(matrix: Run, keeper: Keeper) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    rows = [
+        {"custom_id": "1", "answer": "Paris", "reasoning_content": "On the Seine.", "finish_reason": "length"},
+        {"custom_id": "2", "answer": None, "tool_calls": [call]}, {"custom_id": "3", "refusal": "I will not."},
+    ]  # fmt: skip
+    job = run(matrix, keeper, jsonl(rows))
+    assert {use["use"] for use in job.uses} == {"used"}
+    found = matrix.columns.get(position=1).answers.order_by("example__number")
+    kept = list(found.values_list("text", "reasoning", "tool_calls", "refusal", "finish_reason"))
+    assert kept[0] == ("Paris", "On the Seine.", "", "", "length")
+    assert [json.loads(kept[1][2]), kept[2][3]] == [[call], "I will not."]
+
+
 def test_csv_does_too(matrix: Run, keeper: Keeper) -> None:
     job = run(matrix, keeper, "number;answer\n1;Paris\n2;Lima\n", "answers.csv")
     assert (job.status, len(answers(matrix))) == ("completed", 2)

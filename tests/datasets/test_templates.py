@@ -20,7 +20,7 @@ LIMIT = 10_000
 
 def render(template: str, row: dict[str, Any] = ROW, limit: int = LIMIT) -> str:
     mapper = Mapper({"prompt": template}, columns=list(row), max_bytes=limit)
-    return mapper.read(row).question
+    return mapper.read(row, set()).question
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_field_has_its_template() -> None:
         "prompt": "{{ question|trim }}", "system": "Be brief.", "reference": "{{ choices[0] }}",
         "rejected": "{{ choices[1] }}", "key": "{{ level }}", "tags": "{{ choices|join(',') }}",
     }  # fmt: skip
-    found = Mapper(mapping, columns=list(ROW), max_bytes=LIMIT).read(ROW)
+    found = Mapper(mapping, columns=list(ROW), max_bytes=LIMIT).read(ROW, set())
     assert [message.role for message in found.messages] == ["system", "user"]
     assert [answer_text(side) for side in (found.chosen, found.rejected)] == ["Paris", "Lyon"]
     assert (found.key, found.tags) == ("2", ("paris", "lyon"))

@@ -1,9 +1,11 @@
 """What several codecs read alike: texts, prompts, and the keys beside messages."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from apps.conversations import json_text
 from apps.conversations.codecs.codec import Values
 from apps.conversations.conversation import Conversation, Message, Messages
 from apps.conversations.errors import RowError
@@ -22,6 +24,7 @@ KEYS = ("custom_id", "id", "key", "uuid")
 """Columns that say a row's own id; the first that is there."""
 KEY_CHARACTERS = 500
 TAG_LIMIT, TAG_CHARACTERS = 20, 50
+TOO_MANY_TAGS = f"tags[] beyond the first {TAG_LIMIT}"
 
 
 def asked(conversation: Conversation) -> Conversation:
@@ -31,21 +34,26 @@ def asked(conversation: Conversation) -> Conversation:
     return conversation
 
 
-def of_messages(messages: Messages, values: Values, unused: set[str]) -> Conversation:
+def of_messages(messages: Messages, values: Values, unused: set[str], where: str = "") -> Conversation:
     """What the assistant says last is the expected answer; `values` may hold tools and media beside. Raises
-    `RowError`."""
+    `RowError`.
+
+    `where` is the path of `values`: "" for the row, "body." for an object in it.
+    """
     messages = placed(messages, values, unused)
     answers = messages[-1].role == "assistant"
     asks, chosen = (messages[:-1], messages[-1:]) if answers else (messages, ())
-    return asked(Conversation(messages=asks, chosen=chosen, **beside(values)))
+    return asked(Conversation(messages=asks, chosen=chosen, **beside(values, unused, where)))
 
 
-def beside(values: Values) -> dict[str, Any]:
-    """The fields of a conversation that stand beside its messages."""
+def beside(values: Values, unused: set[str], where: str = "") -> dict[str, Any]:
+    """The fields of a conversation that stand beside its messages. Raises `RowError`."""
     found: dict[str, Any] = {}
     name = "functions" if values.get("tools") is None else "tools"
-    if tools := read_tools(values.get(name)):
+    if tools := read_tools(values.get(name), unused, where + name):
         found["tools"] = tools
+    if name == "tools" and values.get("functions"):
+        unused.add(f"{where}functions")
     if (parallel := values.get("parallel_tool_calls")) is not None:
         if not isinstance(parallel, bool):
             message = "Its 'parallel_tool_calls' is neither true nor false: write one."
@@ -59,7 +67,7 @@ def beside(values: Values) -> dict[str, Any]:
 def _object(value: Any, name: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = msgspec.json.decode(value)
+            value = json_text.decoded(value.encode())
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             raise RowError(f"{name!r} is text, but no JSON.") from error
     if not isinstance(value, dict):
@@ -99,23 +107,70 @@ def assistant(answer: str) -> Messages:
 def prompt(values: Values, unused: set[str]) -> Messages:
     """A prompt as text, or as a conversation."""
     if isinstance(values.get("prompt"), list):
-        return read_messages(values["prompt"], "prompt", unused)
+        return with_system(read_messages(values["prompt"], "prompt", unused), values, unused)
     return user(text(values, "prompt", needed=True), system_of(values))
 
 
-def key_of(values: Values) -> str:
-    return next((str(values[name])[:KEY_CHARACTERS] for name in KEYS if _is_key(values.get(name))), "")
+def with_system(messages: Messages, values: Values, unused: set[str]) -> Messages:
+    """The system prompt of a column comes first, unless the messages begin with one. Raises `RowError`."""
+    system = system_of(values)
+    if not system.strip():
+        return messages
+    if messages[0].role not in ("system", "developer"):
+        return (Message(role="system", content=system), *messages)
+    if messages[0].text.strip() != system.strip():
+        unused.update(name for name in SYSTEMS if values.get(name))
+    return messages
+
+
+def repeats(value: Any, messages: Messages) -> bool:
+    """Whether a column, text or messages, says nothing that the messages do not say."""
+    said = {"", *(message.text.strip() for message in messages)}
+    texts = [each.get("content") for each in value if isinstance(each, dict)] if isinstance(value, list) else [value]
+    return all(text is None or (isinstance(text, str) and text.strip() in said) for text in texts)
+
+
+def key_of(values: Values, unused: set[str]) -> str:
+    """The row's own id. One that cannot be kept whole is none: a part of it may be another row's."""
+    name = next((name for name in KEYS if _is_key(values.get(name))), "")
+    if name:
+        return checked_key(str(values[name]), name, unused)
+    unused.update(f"{name} that is neither text nor a whole number" for name in KEYS if values.get(name))
+    return ""
+
+
+def checked_key(key: str, name: str, unused: set[str]) -> str:
+    """An empty text for one that is too long."""
+    if len(key) <= KEY_CHARACTERS:
+        return key
+    unused.add(f"{name} of more than {KEY_CHARACTERS} characters")
+    return ""
 
 
 def _is_key(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
 
 
-def tags_of(value: Any) -> tuple[str, ...]:
+def tags_of(value: Any, unused: set[str]) -> tuple[str, ...]:
     """A list of tags, or one text with commas between them; as `apps.datasets.reviews.words` keeps them.
 
-    What is too long or too much is left out.
+    `unused` says what cannot be kept: "tags[] of more than 50 characters" for example.
     """
     words = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    tags = dict.fromkeys(" ".join(word.lower().split()) for word in words if isinstance(word, str))
-    return tuple(tag for tag in tags if 0 < len(tag) <= TAG_CHARACTERS)[:TAG_LIMIT]
+    if value and not words:
+        unused.add("tags that are neither a list nor text")
+    texts = [str(word) for word in words if isinstance(word, str | int | float)]
+    if len(texts) + words.count(None) < len(words):
+        unused.add("tags[] that are no text")
+    tags = [tag for tag in dict.fromkeys(" ".join(text.lower().split()) for text in texts) if tag]
+    short = [tag for tag in tags if len(tag) <= TAG_CHARACTERS]
+    if len(short) < len(tags):
+        unused.add(f"tags[] of more than {TAG_CHARACTERS} characters")
+    return within_limit(short, unused)
+
+
+def within_limit(tags: Sequence[str], unused: set[str]) -> tuple[str, ...]:
+    """The first `TAG_LIMIT` of them."""
+    if len(tags) > TAG_LIMIT:
+        unused.add(TOO_MANY_TAGS)
+    return tuple(tags[:TAG_LIMIT])

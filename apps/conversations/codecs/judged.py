@@ -36,7 +36,9 @@ def _read_arena(values: Values, unused: set[str]) -> Conversation:
 
 def _turns(values: Values, name: str, unused: set[str]) -> Messages:
     given = values.get(name)
-    return read_messages([entry(turn) for turn in given] if isinstance(given, list) else given, name, unused)
+    return read_messages(
+        [entry(turn, name, unused) for turn in given] if isinstance(given, list) else given, name, unused
+    )
 
 
 def _write_arena(conversation: Conversation) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def _read(values: Values, unused: set[str]) -> Conversation:
             unused.add(f"annotations[].result[] of the type {kind[:40]!r}")
     if not rejected:
         unused.update(f"data.{name}" for name in ANSWERS if data.get(name) is not None)
-    return asked(Conversation(messages=_asks(data, unused), chosen=chosen, rejected=rejected, **beside(data)))
+    return asked(
+        Conversation(messages=_asks(data, unused), chosen=chosen, rejected=rejected, **beside(data, unused, "data."))
+    )
 
 
 def _asks(data: Values, unused: set[str]) -> Messages:

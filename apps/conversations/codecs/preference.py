@@ -9,7 +9,18 @@ from typing import Any
 
 from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
-from apps.conversations.codecs.fields import BESIDE, SYSTEMS, asked, beside, instructed, prompt, system_of, user
+from apps.conversations.codecs.fields import (
+    BESIDE,
+    SYSTEMS,
+    asked,
+    beside,
+    instructed,
+    prompt,
+    repeats,
+    system_of,
+    user,
+    with_system,
+)
 from apps.conversations.conversation import Conversation, Messages
 from apps.conversations.errors import RowError
 from apps.conversations.messages import read_answer, read_messages
@@ -26,22 +37,25 @@ OF_SIDES = tuple((side, f"{side}_response", f"{side}_messages") for side in SIDE
 
 def _read(values: Values, unused: set[str]) -> Conversation:
     if isinstance(given := values.get("input"), Mapping):
-        messages = read_messages(given.get("messages"), "input.messages", unused)
+        messages = with_system(read_messages(given.get("messages"), "input.messages", unused), values, unused)
         better, worse = (read_answer(_side(values, names), names[0], unused) for names in OPENAI_SIDES)
-        more = beside(values) | beside(given)
-        return asked(Conversation(messages=messages, chosen=better, rejected=worse, **more))
+        unused.update(name for name in QUESTIONS if name != "input" and not repeats(values.get(name), messages))
+        outside, inside = beside(values, unused), beside(given, unused, "input.")
+        unused.update(name for name in outside.keys() & inside.keys() if outside[name] != inside[name])
+        return asked(Conversation(messages=messages, chosen=better, rejected=worse, **outside | inside))
     better, worse = (read_answer(_side(values, names), names[0], unused) for names in OF_SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
         messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")
+        messages = with_system(messages, values, unused)
         used: tuple[str, ...] = ()
     else:
         messages, used = _question(values, unused)
         if used == (WHOLE,):
             messages = _without_answer(messages, better, worse)
-    unused.update(name for name in QUESTIONS if name not in used and not _repeats(values.get(name), messages))
-    if WHOLE not in used and not _repeats(values.get(WHOLE), (*messages, *better, *worse)):
+    unused.update(name for name in QUESTIONS if name not in used and not repeats(values.get(name), messages))
+    if WHOLE not in used and not repeats(values.get(WHOLE), (*messages, *better, *worse)):
         unused.add(WHOLE)
-    return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values)))
+    return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values, unused)))
 
 
 def _side(values: Values, names: tuple[str, ...]) -> Any:
@@ -82,13 +96,6 @@ def parted(chosen: Messages, rejected: Messages, names: str) -> tuple[Messages, 
         message = f"{names} must begin with the same question, and part at an answer of the assistant's."
         raise RowError(message, "sides_do_not_part")
     return chosen[:same], chosen[same:], rejected[same:]
-
-
-def _repeats(value: Any, messages: Messages) -> bool:
-    """Whether a column says nothing that the messages do not say."""
-    said = {"", *(message.text.strip() for message in messages)}
-    texts = [each.get("content") for each in value if isinstance(each, dict)] if isinstance(value, list) else [value]
-    return all(text is None or (isinstance(text, str) and text.strip() in said) for text in texts)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from typing import Any
 
 from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
-from apps.conversations.codecs.fields import BESIDE, asked, beside, prompt
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, asked, beside, prompt
 from apps.conversations.conversation import Conversation
 from apps.conversations.messages import read_answer
 
 
 def _read(values: Values, unused: set[str]) -> Conversation:
     chosen = read_answer(values.get("completion"), "completion", unused)
-    return asked(Conversation(messages=prompt(values, unused), chosen=chosen, **beside(values)))
+    return asked(Conversation(messages=prompt(values, unused), chosen=chosen, **beside(values, unused)))
 
 
 NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
@@ -42,7 +42,7 @@ def write_text(conversation: Conversation) -> dict[str, Any]:
 CODEC = Codec(
     name="completion",
     title="Prompt and completion",
-    columns={"prompt": "question", "completion": "chosen answer", "system": "system message", **BESIDE},
+    columns={"prompt": "question", "completion": "chosen answer", **dict.fromkeys(SYSTEMS, "system message"), **BESIDE},
     fits=lambda row: {"prompt", "completion"} <= row.keys(),
     read=_read,
     write=_write,

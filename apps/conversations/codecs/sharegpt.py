@@ -10,7 +10,7 @@ import msgspec
 
 from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
-from apps.conversations.codecs.fields import BESIDE, of_messages, text
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, of_messages, with_system
 from apps.conversations.conversation import Conversation, Message, Messages, encode
 from apps.conversations.errors import RowError
 from apps.conversations.media import MEANINGS as MEDIA
@@ -36,14 +36,12 @@ def turns(values: Values, unused: set[str]) -> Messages:
     said = values.get(name)
     if not isinstance(said, list) or not said:
         raise RowError(f"{name!r} must be a list of turns.", "messages_not_a_list")
-    entries = [entry(turn) for turn in said]
-    if (system := text(values, "system")) and entries[0].get("role") != "system":
-        entries.insert(0, {"role": "system", "content": system})
-    return read_messages(entries, name, unused)
+    messages = read_messages([entry(turn, name, unused) for turn in said], name, unused)
+    return with_system(messages, values, unused)
 
 
-def entry(turn: Any) -> dict[str, Any]:
-    """The turn as one of OpenAI's messages. Raises `RowError`."""
+def entry(turn: Any, where: str, unused: set[str]) -> dict[str, Any]:
+    """The turn as one of OpenAI's messages. `where` names its list. Raises `RowError`."""
     if not isinstance(turn, dict):
         raise RowError(WRITE_TURN, "invalid_turn")
     if isinstance(turn.get("role"), str) and turn["role"] in ROLES and turn.keys() & {"content", "tool_calls"}:
@@ -55,9 +53,13 @@ def entry(turn: Any) -> dict[str, Any]:
     if role is None or not said or not isinstance(turn[said], str):
         raise RowError(WRITE_TURN, "invalid_turn")
     rest = {key: value for key, value in turn.items() if key not in (who, said)}
+    made: dict[str, Any] = {"role": role, "content": turn[said]}
     if speaker == "function_call":
-        return {**rest, "role": role, "content": None, "tool_calls": turn[said]}
-    return {**rest, "role": role, "content": turn[said]}
+        made = {"role": role, "content": None, "tool_calls": turn[said]}
+    for key in rest.keys() & made.keys():
+        if rest[key] not in (None, made[key]):
+            unused.add(f"{where}[].{key}")
+    return {**rest, **made}
 
 
 def written(messages: Iterable[Message]) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def _write(conversation: Conversation) -> dict[str, Any]:
 CODEC = Codec(
     name="sharegpt",
     title="ShareGPT conversations",
-    columns={**dict.fromkeys(LISTS, "messages"), "system": "system message", **MEDIA, **BESIDE},
+    columns={**dict.fromkeys(LISTS, "messages"), **dict.fromkeys(SYSTEMS, "system message"), **MEDIA, **BESIDE},
     fits=lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     read=_read,
     write=_write,

@@ -4,7 +4,7 @@ from typing import Any
 
 from apps.conversations.codecs import holding
 from apps.conversations.codecs.codec import Codec, Values
-from apps.conversations.codecs.fields import BESIDE, asked, beside
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, asked, beside
 from apps.conversations.codecs.sharegpt import LISTS, entry, tools, turns, written
 from apps.conversations.conversation import Conversation, Messages
 from apps.conversations.media import MEANINGS as MEDIA
@@ -17,13 +17,13 @@ SIDES = ("chosen", "rejected")
 def _read(values: Values, unused: set[str]) -> Conversation:
     chosen, rejected = (_side(values.get(side), side, unused) for side in SIDES)
     messages = placed(turns(values, unused), values, unused)
-    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values)))
+    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values, unused)))
 
 
 def _side(value: Any, name: str, unused: set[str]) -> Messages:
     if isinstance(value, list):
-        value = [entry(turn) for turn in value]
-    return read_answer(entry(value) if isinstance(value, dict) else value, name, unused)
+        value = [entry(turn, name, unused) for turn in value]
+    return read_answer(entry(value, name, unused) if isinstance(value, dict) else value, name, unused)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
@@ -44,7 +44,7 @@ CODEC = Codec(
         **dict.fromkeys(LISTS, "messages"),
         "chosen": "chosen answer",
         "rejected": "rejected answer",
-        "system": "system message",
+        **dict.fromkeys(SYSTEMS, "system message"),
         **MEDIA,
         **BESIDE,
     },

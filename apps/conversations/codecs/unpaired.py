@@ -9,7 +9,7 @@ from typing import Any
 from apps.conversations.codecs import holding
 from apps.conversations.codecs.alpaca import CODEC as ALPACA
 from apps.conversations.codecs.codec import CannotHold, Codec, Values
-from apps.conversations.codecs.fields import BESIDE, asked, beside, prompt
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, asked, beside, prompt, repeats, with_system
 from apps.conversations.codecs.sharegpt import LISTS
 from apps.conversations.codecs.sharegpt import turns as sharegpt_turns
 from apps.conversations.conversation import Conversation, Messages
@@ -30,14 +30,19 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     good = label_of(values)
     messages, answer = _parted(values, unused)
     chosen, rejected = (answer, ()) if good else ((), answer)
-    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values)))
+    return asked(Conversation(messages=messages, chosen=chosen, rejected=rejected, **beside(values, unused)))
 
 
 def _parted(values: Values, unused: set[str]) -> tuple[Messages, Messages]:
     """The question and the answer."""
     if name := next((name for name in TURNS if isinstance(values.get(name), list)), ""):
         given = values[name] if name == "messages" else None
-        said = sharegpt_turns(values, unused) if given is None else read_messages(given, name, unused)
+        said = (
+            sharegpt_turns(values, unused)
+            if given is None
+            else with_system(read_messages(given, name, unused), values, unused)
+        )
+        unused.update(other for other in ("prompt", "completion") if not repeats(values.get(other), said))
         said = placed(said, values, unused)
         if said[-1].role != "assistant":
             message = f"The last message in {name!r} must be the assistant's: end with the answer."
@@ -91,7 +96,7 @@ CODEC = Codec(
         **{name: meaning for name, meaning in ALPACA.columns.items() if name not in ("system", "output")},
         "output": "chosen or rejected answer",
         **dict.fromkeys(LABELS, "thumb up or down"),
-        "system": "system message",
+        **dict.fromkeys(SYSTEMS, "system message"),
         **MEDIA,
         **BESIDE,
     },

@@ -106,10 +106,10 @@ def _side(text: str, messages: str) -> Messages:
 def _beside(request: str, data: str) -> dict[str, Any]:
     """What stands beside the messages. Raises `RowError`."""
     if request:
-        return beside(decoded(request))
+        return beside(decoded(request), set())
     row = decoded(data) if data else {}
     body = row.get("body", row) if isinstance(row, dict) else {}
-    return beside({"tools": body.get("tools")}) if isinstance(body, dict) else {}
+    return beside({"tools": body.get("tools")}, set()) if isinstance(body, dict) else {}
 
 
 def decoded(text: str) -> Any:

@@ -84,12 +84,10 @@ class FieldCounter:
             found = self._new_pattern(names, row)
         count, suspects, objects = found
         count[0] += 1
-        if suspects and made is not None:
-            self._look(row, made, suspects)
         for name in objects:
             self._look_into(row, name)
-        if unused:
-            self._note(row, made, unused)
+        if unused or (suspects and made is not None):
+            self._look(row, made, suspects, unused)
 
     def uses(self) -> list[FieldUse]:
         """Losses first, then what is not used or kept, then what is used; by line within."""
@@ -118,23 +116,17 @@ class FieldCounter:
     def _may_be_lost(self, name: str, names: Iterable[str]) -> bool:
         meaning = self._uses.get(name)
         if meaning is None:
-            return name in MEANINGS or (not self._pairs and name.startswith(SCORES))
+            return name.lower() in MEANINGS or (not self._pairs and name.startswith(SCORES))
         if meaning in HARMLESS or not self._verbatim:
             return False
         return meaning.endswith(AGAIN) or any(self._uses.get(each) == meaning for each in names if each != name)
 
-    def _look(self, row: Row, made: Conversation, suspects: list[str]) -> None:
-        texts = _texts_of(made)
-        for name in suspects:
-            if not _repeats(row.values[name], texts):
-                _count(self._losses, name, row.line)
-
-    def _note(self, row: Row, made: Conversation | None, unused: Iterable[str]) -> None:
-        """What the format itself did not use."""
+    def _look(self, row: Row, made: Conversation | None, suspects: list[str], unused: Collection[str]) -> None:
+        """`unused`: what the format itself did not use."""
         texts = _texts_of(made) if made else set()
-        for path in unused:
-            if path not in row.values or not _repeats(row.values[path], texts):
-                _count(self._losses, path, row.line)
+        for name in dict.fromkeys((*(suspects if made else ()), *sorted(unused))):
+            if name not in row.values or not _repeats(row.values[name], texts):
+                _count(self._losses, name, row.line)
 
     def _look_into(self, row: Row, name: str) -> None:
         inner = row.values[name]
@@ -148,7 +140,7 @@ class FieldCounter:
         self._patterns.clear()
 
     def _lost(self, name: str, rows: int, line: int) -> FieldUse:
-        becomes = MEANINGS.get(name, "score" if name.startswith(SCORES) else "")
+        becomes = MEANINGS.get(name.lower(), "score" if name.startswith(SCORES) else "")
         return FieldUse(name=name, use="not_used", becomes=becomes, rows=rows, line=line, loss=True)
 
     def _use(self, name: str, rows: int, line: int) -> FieldUse:

@@ -13,12 +13,12 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Max
 
-from apps.batches.answers import Said
+from apps.batches.answers import REASONING, Said, answers_in
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
 from apps.datasets.imports.accounting import FieldCounter
-from apps.datasets.imports.batch_output import Outcome, is_batch_output, outcomes
+from apps.datasets.imports.batch_output import MAX_FINISH, Outcome, is_batch_output, outcomes
 from apps.datasets.imports.flaws import Flaws, recorded, saved
 from apps.datasets.imports.readers import Flaw, Row
 from apps.datasets.imports.sources import Source, find_file, opened
@@ -28,9 +28,14 @@ from apps.datasets.models import Column, Import, Run
 CHUNK_ROWS = 500
 REFRESH_ITEMS = 5_000
 MAX_SAMPLES = 64  # answers to one example
+TEXTS = ("answer", "completion", "response")
+"""Columns that say an answer's text."""
+BESIDE = {**dict.fromkeys(REASONING, "reasoning"), "tool_calls": "calls of tools", "function_call": "calls of tools",
+          "refusal": "refusal", "finish_reason": "finish reason"}  # fmt: skip
+"""Columns that say what else there is of an answer, as a message of the assistant's does."""
 USES = {
-    "custom_id": "which example", "number": "which example", "prompt": "which example", "answer": "answer",
-    "completion": "answer", "response": "answer", "error": "error",
+    **dict.fromkeys(("custom_id", "number", "prompt"), "which example"), **dict.fromkeys(TEXTS, "answer"), **BESIDE,
+    "error": "error",
 }  # fmt: skip
 """Columns that are read, with what each becomes."""
 LOOK_EVERY = 100  # rows between two looks at whether somebody cancelled
@@ -179,10 +184,23 @@ def _read(row: Row) -> _Answers:
     target = _target(row.values)
     if is_batch_output(row.values):
         return _Answers(row.line, row.place, target, outcomes(row.values))
-    text = row.values.get("answer", row.values.get("completion"))
-    if not isinstance(text, str):
+    return _Answers(row.line, row.place, target, [Outcome(_said(row.values))])
+
+
+def _said(values: Mapping[str, Any]) -> Said:
+    """Raises `RowError` for a row without an answer, and for one with two."""
+    texts = {name: values[name] for name in TEXTS if values.get(name) is not None}
+    if not all(isinstance(text, str) for text in texts.values()):
         raise RowError("The row has no 'answer' that is text.")
-    return _Answers(row.line, row.place, target, [Outcome(Said(text))])
+    if len(set(texts.values())) > 1:
+        names = " and ".join(repr(name) for name in texts)
+        raise RowError(f"The row has different answers in {names}: leave one of them.")
+    message = {name: values[name] for name in BESIDE if values.get(name)}
+    if not texts and not message.keys() & {"tool_calls", "function_call", "refusal"}:
+        raise RowError("The row has no 'answer' that is text.")
+    choice = {"message": {"content": next(iter(texts.values()), "")} | message}
+    (said,) = answers_in({"choices": [choice | {"finish_reason": values.get("finish_reason")}]})
+    return said._replace(finish_reason=said.finish_reason[:MAX_FINISH])
 
 
 def _target(values: Mapping[str, Any]) -> _Target:

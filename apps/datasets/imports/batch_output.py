@@ -25,7 +25,9 @@ class Outcome:
 
 
 def is_batch_output(values: Mapping[str, Any]) -> bool:
-    return "response" in values or isinstance(values.get("error"), dict)
+    """A `response` that is text is an answer, as in other columns of that name."""
+    text = isinstance(values.get("response"), str)
+    return ("response" in values and not text) or isinstance(values.get("error"), dict)
 
 
 def outcomes(values: Mapping[str, Any]) -> list[Outcome]:

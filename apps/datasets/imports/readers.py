@@ -14,6 +14,7 @@ from typing import IO, Any, NoReturn
 
 import msgspec
 
+from apps.conversations import json_text
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
 
@@ -99,7 +100,7 @@ def checked(line: int, values: Any, raw: bytes, place: str = "") -> Row:
 def decoded(raw: bytes) -> Any:
     """The JSON value. Raises `RowError`."""
     try:
-        return msgspec.json.decode(raw)
+        return json_text.decoded(raw)
     except UnicodeDecodeError as error:
         raise RowError("This line is not valid UTF-8.") from error
     except RecursionError as error:

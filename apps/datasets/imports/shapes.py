@@ -13,7 +13,7 @@ import msgspec
 
 from apps.conversations.codecs import CODECS
 from apps.conversations.codecs import detect as detect_codec
-from apps.conversations.codecs.fields import key_of, tags_of
+from apps.conversations.codecs.fields import checked_key, key_of, tags_of
 from apps.conversations.conversation import Conversation, Messages, answer_text, encode, is_plain
 from apps.datasets.imports.readers import Row
 
@@ -73,10 +73,12 @@ def draft(row: Row, shape: str) -> Draft:
 
 def finished(row: Row, made: Conversation, unused: set[str] | None = None) -> Draft:
     """With what every shape has: the row's own id and tags where the shape found none, and the row as it came."""
-    key, tags = made.key or key_of(row.values), made.tags or tags_of(row.values.get("tags"))
+    unused = set() if unused is None else unused
+    key = checked_key(made.key, "key", unused) if made.key else key_of(row.values, unused)
+    tags = made.tags or tags_of(row.values.get("tags"), unused)
     if key != made.key or tags != made.tags:
         made = msgspec.structs.replace(made, key=key, tags=tags)
-    return Draft(conversation=made, data=row.text, line=row.line, unused=unused or set())
+    return Draft(conversation=made, data=row.text, line=row.line, unused=unused)
 
 
 def stored(answer: Messages) -> str:

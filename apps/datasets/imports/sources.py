@@ -10,7 +10,7 @@ from django.conf import settings
 from apps.accounts.models import Project
 from apps.batches.models import File
 from apps.conversations.codecs import CODECS
-from apps.conversations.codecs.fields import KEYS, TAG_LIMIT
+from apps.conversations.codecs.fields import KEYS, TAG_LIMIT, TOO_MANY_TAGS
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError
 from apps.datasets.imports.accounting import FieldCounter
@@ -72,16 +72,24 @@ class Reading:
     def draft(self, row: Row) -> Draft:
         """Raises `RowError`, with the row's place where it has one."""
         try:
-            made = finished(row, self._mapper.read(row.values)) if self._mapper else draft(row, self.shape)
+            made = self._mapped(row, self._mapper) if self._mapper else draft(row, self.shape)
         except RowError as error:
             if row.place:
                 raise RowError(f"{row.place}: {error}", error.code) from error
             raise
         return _tagged(made, row.split) if row.split else made
 
+    def _mapped(self, row: Row, mapper: Mapper) -> Draft:
+        unused: set[str] = set()
+        return finished(row, mapper.read(row.values, unused), unused)
+
 
 def _tagged(made: Draft, split: str) -> Draft:
-    tags = tuple(dict.fromkeys((*made.conversation.tags, split)))[:TAG_LIMIT]
+    """The split is a tag of every row: where there is no place left, the row's last makes room, which is counted."""
+    others = [tag for tag in made.conversation.tags if tag != split]
+    if len(others) >= TAG_LIMIT:
+        made.unused.add(TOO_MANY_TAGS)
+    tags = (*others[: TAG_LIMIT - 1], split)
     return replace(made, conversation=msgspec.structs.replace(made.conversation, tags=tags))
 
 

@@ -68,8 +68,8 @@ class Mapper:
         self.uses = _uses({field: environment.parse(source) for field, source in chosen.items()}, columns)
         """The columns that the templates name, with what each becomes."""
 
-    def read(self, values: Mapping[str, Any]) -> Conversation:
-        """Raises `RowError`."""
+    def read(self, values: Mapping[str, Any], unused: set[str]) -> Conversation:
+        """`unused` says which tags cannot be kept. Raises `RowError`."""
         texts = {field: self._render(field, values) for field in self._templates}
         system = texts.get("system", "")
         return asked(
@@ -78,7 +78,7 @@ class Mapper:
                 chosen=assistant(texts.get("reference", "")),
                 rejected=assistant(texts.get("rejected", "")),
                 key=texts.get("key", "").strip(),
-                tags=tags_of(texts.get("tags")),
+                tags=tags_of(texts.get("tags"), unused),
             )
         )
 

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from apps.conversations import json_text
 from apps.conversations.errors import RowError
 
 MAX_DEPTH = 64  # of lists and objects in each other
@@ -36,7 +37,7 @@ def json_object(raw: bytes) -> Mapping[str, Any]:
     if b"\0" in raw:
         raise _nul()
     try:
-        values = msgspec.json.decode(raw)
+        values = json_text.decoded(raw)
     except UnicodeDecodeError as error:
         raise RowError("It is not valid UTF-8: save the file as UTF-8.", "invalid_utf8") from error
     except RecursionError as error:

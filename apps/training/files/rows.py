@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from apps.conversations.codecs import CODECS, Codec
-from apps.conversations.codecs.fields import BESIDE, beside
+from apps.conversations.codecs.fields import BESIDE, SYSTEMS, beside
 from apps.conversations.codecs.preference import OPENAI_SIDES, SIDES
 from apps.conversations.codecs.unpaired import LABELS, TURNS, label_of
 from apps.conversations.conversation import Conversation
@@ -107,7 +107,7 @@ def _chat(values: Mapping[str, Any], unused: set[str]) -> Row:
     row: Row = {"messages": turns_of(values["messages"], "messages", unused)}
     if len(values) > 1:
         _note_unused(values, ("messages", *BESIDE), unused)
-        row |= _beside(values)
+        row |= _beside(values, unused)
     check_turns(row["messages"])
     check_answers(row["messages"])
     return row
@@ -161,10 +161,11 @@ def _pair(values: Mapping[str, Any], unused: set[str]) -> tuple[list[Turn], list
     """The prompt, the better and the worse side, and what stands beside the prompt."""
     asked = values.get("input")
     better, worse = (values.get(names[0]) or values.get(names[1]) for names in OPENAI_SIDES)
-    if isinstance(asked, dict) and are_messages(asked.get("messages")) and are_messages(better) and are_messages(worse):
+    exact = isinstance(asked, dict) and all(map(are_messages, (asked.get("messages"), better, worse)))
+    if isinstance(asked, dict) and exact and values.keys().isdisjoint(SYSTEMS):
         _note_unused(values, OPENAI, unused)
         unused.update(f"input.{key}" for key in asked.keys() - INNER)
-        return asked["messages"], better, worse, _beside(asked)  # type: ignore[return-value] # they were looked at
+        return asked["messages"], better, worse, _beside(asked, unused, "input.")  # type: ignore[return-value] # they were looked at
     _check_pair(values)
     made = _read(values, "preference", unused)
     return dicts(made.messages), dicts(made.chosen), dicts(made.rejected), _beside_of(made)
@@ -240,13 +241,13 @@ def _refuse_lost(unused: set[str]) -> None:
             raise RowError(f"{message}example, or the key if it means nothing.", "unknown_key")
 
 
-def _beside(values: Mapping[str, Any]) -> Row:
+def _beside(values: Mapping[str, Any], unused: set[str], where: str = "") -> Row:
     """What a template is given beside messages. Raises `RowError`."""
     if len(values) == 1:
         return {}
     if len(values) == 2 and are_tools(values.get("tools")):
         return {"tools": values["tools"]}
-    return _checked(beside(values))
+    return _checked(beside(values, unused, where))
 
 
 def _beside_of(made: Conversation) -> Row:
