@@ -10,7 +10,7 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from bench import datasets, files, interactive, reviews, runner, scheduler, training, vllm  # noqa: E402
+from bench import datasets, files, interactive, reviews, rows, runner, scheduler, training, vllm  # noqa: E402
 from bench.figures import report  # noqa: E402
 
 BENCHES = {
@@ -18,6 +18,7 @@ BENCHES = {
     "files": files.run,
     "interactive": interactive.run,
     "reviews": reviews.run,
+    "rows": rows.run,
     "runner": runner.run,
     "scheduler": scheduler.run,
     "training": training.run,

@@ -15,6 +15,7 @@ from apps.conversations.codecs import (
     alpaca,
     judged,
     label_studio,
+    label_studio_min,
     openai_batch,
     openai_chat,
     preference,
@@ -80,6 +81,12 @@ HELD: dict[str, tuple[Codec, Callable[[Conversation], dict[str, Any]], st.Search
     ),
     "label_studio": (
         label_studio.CODEC, label_studio.CODEC.write,
+        (conversations(chosen="no", rejected="no") | conversations(rejected="no") | conversations()).filter(
+            lambda made: is_text(made.chosen) and is_text(made.rejected) and (made.chosen or not made.rejected)
+        ),
+    ),
+    "label_studio_min": (
+        label_studio_min.CODEC, label_studio_min.CODEC.write,
         (conversations(chosen="no", rejected="no") | conversations(rejected="no") | conversations()).filter(
             lambda made: is_text(made.chosen) and is_text(made.rejected) and (made.chosen or not made.rejected)
         ),

@@ -48,6 +48,10 @@ SOUND: dict[str, dict[str, Any]] = {
             "result": [{"type": "pairwise", "value": {"selected": "right"}}],
         }],
     },
+    "label_studio_min": {
+        "messages": TALK[:2], "response_a": "No.", "response_b": "Yes.", "comparison": [{"selected": "left"}],
+        "annotator": 1, "annotation_id": 7, "lead_time": 3.2, "id": 5,
+    },
     "lmsys": {"conversation_a": [ASKED, ANSWER], "conversation_b": [ASKED, OTHER], "winner": "model_b"},
     "ultrafeedback": {
         "instruction": "Warm in Orn?",

@@ -49,7 +49,8 @@ def test_it_works(seed: int, patterns: int, monkeypatch: pytest.MonkeyPatch) -> 
             assert (uses[name].rows, uses[name].line) == (len(lines), lines[0]), name
     assert uses["source"].use == "kept"
     assert {name for name, use in uses.items() if use.loss} == {
-        "label", "weight", "context", "rejected", "score", "history",
+        "label", "weight", "context", "rejected", "score", "history", "id that is neither text nor a whole number",
+        "uuid that is neither text nor a whole number", "tags that are neither a list nor text",
     }  # fmt: skip
 
 

@@ -10,10 +10,11 @@ from apps.accounts.models import Project
 from apps.batches.answers import Said, incomplete
 from apps.core.leases import Keeper
 from apps.datasets import services
+from apps.datasets.exports.services import start_export
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Answer, Dataset, Export, Import
 from tests.datasets.cast import make_run
-from tests.datasets.exports import content, drive, lines, start_export
+from tests.datasets.exports import content, drive, lines
 from tests.datasets.files import ended, upload
 
 pytestmark = pytest.mark.django_db(transaction=True)

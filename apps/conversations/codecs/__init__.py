@@ -6,6 +6,7 @@ from apps.conversations.codecs import (
     alpaca,
     judged,
     label_studio,
+    label_studio_min,
     openai_batch,
     openai_chat,
     preference,
@@ -22,9 +23,9 @@ __all__ = ["CODECS", "CannotHold", "Codec", "Values", "detect"]
 CODECS = {
     codec.name: codec
     for codec in (
-        openai_batch.CODEC, label_studio.CODEC, judged.ARENA, judged.SCORED, sharegpt_pairs.CODEC,
-        preference.CODEC, unpaired.CODEC, openai_chat.CODEC, sharegpt.CODEC, alpaca.CODEC, single_turn.DOLLY,
-        single_turn.ORCA, prompt_completion.CODEC,
+        openai_batch.CODEC, label_studio.CODEC, label_studio_min.CODEC, judged.ARENA, judged.SCORED,
+        sharegpt_pairs.CODEC, preference.CODEC, unpaired.CODEC, openai_chat.CODEC, sharegpt.CODEC, alpaca.CODEC,
+        single_turn.DOLLY, single_turn.ORCA, prompt_completion.CODEC,
     )
 }  # fmt: skip
 """By name. A row may look like several: what says more about the answers comes first."""

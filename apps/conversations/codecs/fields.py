@@ -156,7 +156,7 @@ def tags_of(value: Any, unused: set[str]) -> tuple[str, ...]:
 
     `unused` says what cannot be kept: "tags[] of more than 50 characters" for example.
     """
-    words = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    words: list[Any] = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
     if value and not words:
         unused.add("tags that are neither a list nor text")
     texts = [str(word) for word in words if isinstance(word, str | int | float)]

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/guides/direct-preference-optimization,
 https://huggingface.co/docs/trl/dataset_formats#preference.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from apps.conversations.messages import read_answer, read_messages
 
 OPENAI_SIDES = (("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion"))
 SIDES = ("chosen", "rejected")
+SPEAKERS = (("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant"))
+_MARK = re.compile("|".join(mark for mark, _ in SPEAKERS))
 QUESTIONS = ("prompt", "question", "instruction", "input")
 """Columns that say the question where it stands outside of the sides; the first that is there."""
 WHOLE = "messages"
@@ -43,7 +46,7 @@ def _read(values: Values, unused: set[str]) -> Conversation:
         outside, inside = beside(values, unused), beside(given, unused, "input.")
         unused.update(name for name in outside.keys() & inside.keys() if outside[name] != inside[name])
         return asked(Conversation(messages=messages, chosen=better, rejected=worse, **outside | inside))
-    better, worse = (read_answer(_side(values, names), names[0], unused) for names in OF_SIDES)
+    better, worse = (read_answer(transcript(_side(values, names)), names[0], unused) for names in OF_SIDES)
     if any(side[0].role in ("system", "developer", "user") for side in (better, worse)):
         messages, better, worse = parted(better, worse, "'chosen' and 'rejected'")
         messages = with_system(messages, values, unused)
@@ -56,6 +59,14 @@ def _read(values: Values, unused: set[str]) -> Conversation:
     if WHOLE not in used and not repeats(values.get(WHOLE), (*messages, *better, *worse)):
         unused.add(WHOLE)
     return asked(Conversation(messages=messages, chosen=better, rejected=worse, **beside(values, unused)))
+
+
+def transcript(value: Any) -> Any:
+    """The messages of a text that is a whole conversation, as Anthropic's hh-rlhf writes them; else the value."""
+    if not isinstance(value, str) or not value.startswith(SPEAKERS[0][0]):
+        return value
+    roles = [dict(SPEAKERS)[mark] for mark in _MARK.findall(value)]
+    return [{"role": role, "content": text.strip()} for role, text in zip(roles, _MARK.split(value)[1:], strict=True)]
 
 
 def _side(values: Values, names: tuple[str, ...]) -> Any:

@@ -33,6 +33,9 @@ MEANINGS = {
     "context": "part of the question", "rejected": "rejected answer", "references": "expected answers",
     "tools": "tools", "functions": "tools", "function_call": "call of a tool", "tool_calls": "calls of tools",
     "reasoning": "reasoning", "reasoning_content": "reasoning", "thinking": "reasoning",
+    **{f"{side}_{what}": f"{side} answer"
+       for side in ("chosen", "rejected") for what in ("response", "messages", "answer", "output")},
+    **{name + s: f"{name}s" for name in ("image", "video", "audio", "document") for s in ("", "s")},
 }  # fmt: skip
 """Of columns that formats elsewhere have; those of our own formats are added."""
 MEANINGS |= {

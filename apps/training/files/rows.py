@@ -2,7 +2,7 @@
 
 What is read is what an import reads (`apps.conversations`): OpenAI's rows
 (https://platform.openai.com/docs/guides/supervised-fine-tuning) and TRL's (https://huggingface.co/docs/trl/dataset_formats),
-ShareGPT's and Alpaca's. A checked row has one shape whatever was written; see `Shape`.
+ShareGPT's (pairs too) and Alpaca's. A checked row has one shape whatever was written; see `Shape`.
 """
 
 from collections.abc import Callable, Mapping
@@ -166,8 +166,10 @@ def _pair(values: Mapping[str, Any], unused: set[str]) -> tuple[list[Turn], list
         _note_unused(values, OPENAI, unused)
         unused.update(f"input.{key}" for key in asked.keys() - INNER)
         return asked["messages"], better, worse, _beside(asked, unused, "input.")  # type: ignore[return-value] # they were looked at
-    _check_pair(values)
-    made = _read(values, "preference", unused)
+    name = "sharegpt_pairs" if CODECS["sharegpt_pairs"].fits(values) else "preference"
+    if name == "preference":
+        _check_pair(values)
+    made = _read(values, name, unused)
     return dicts(made.messages), dicts(made.chosen), dicts(made.rejected), _beside_of(made)
 
 
