@@ -42,7 +42,7 @@ ASKED: list[dict[str, Any]] = [
     {"messages": [ASK, {**WORSE, "weight": 0}, ASK]},
 ]
 """Up to the question, with what stands beside."""
-ANSWERS = [SAY, {**SAY, "reasoning_content": "Far north."}, CALLS]
+ANSWERS: list[dict[str, Any]] = [SAY, {**SAY, "reasoning_content": "Far north."}, CALLS]
 METHODS: dict[str, Method] = {Kind.ANSWERS: "sft", Kind.PAIRS: "dpo", Kind.LABELS: "kto"}
 CHOICES = {"sft": "reference", "dpo": "reference_pairs", "kto": "reference_labels"}
 TRAINED = [
@@ -70,9 +70,14 @@ def exported(dataset: Dataset, name: str, method: Method) -> Export:
     return export
 
 
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 def turns(*sides: Any) -> list[dict[str, Any]]:
     """As a training file has them, without what is said there by place: that a prompt's answers are not learned."""
-    found = [dict(turn) for side in sides for turn in msgspec.to_builtins(side)]
+    found = [turn for side in sides for turn in plain(side)]
     for turn in found:
         turn.pop("weight", None)
     return found
@@ -119,9 +124,8 @@ def test_it_works(project: Project, keeper: Keeper, name: str, method: Method) -
         ]
     else:
         assert [of_row(row) for row in checked] == [of_conversation(made, method) for made in read]
-        assert [row.get("tools") or row.get("input", {}).get("tools", []) for row in checked] == [
-            list(made.tools) for made in read
-        ]
+        beside = [plain(row.get("tools") or row.get("input", {}).get("tools", ())) for row in checked]
+        assert beside == [plain(made.tools) for made in read]
 
     again, job = imported(project, keeper, content(export), "again", accept_losses=True)
     assert (job.rows, job.shape) == (export.rows, codec.name)

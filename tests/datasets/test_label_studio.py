@@ -74,10 +74,10 @@ def file_of(rows: list[dict[str, Any]], form: str) -> tuple[str, str]:
 def test_it_works(
     project: Project, keeper: Keeper, form: str, row: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
-    dataset, job = imported(project, keeper, *file_of([{"id": 3, **row, **ABOUT}], form))
+    dataset, job = imported(project, keeper, *file_of([{"id": 3, **row, **ABOUT}], form), accept_losses=True)
     assert (job.shape, said(dataset)) == ("label_studio_min", [expected])
     assert dataset.examples.get().key == "3"
-    assert not [use for use in job.uses if use["loss"]]
+    assert {use["name"] for use in job.uses if use["loss"]} == {"rating"} & row.keys()
 
 
 def test_a_control_with_the_name_of_a_tasks_column(project: Project, keeper: Keeper) -> None:
@@ -90,7 +90,7 @@ def test_a_control_with_the_name_of_a_tasks_column(project: Project, keeper: Kee
 def test_answers_without_a_comparison_are_a_loss(project: Project, form: str) -> None:
     content, name = file_of([{"id": 3, **PAIR, "rating": [{"rating": 4}], **ABOUT}], form)
     seen = services.preview(file=upload(project, content, name))
-    assert {each.name for each in seen.losses} == {"answer1", "answer2"}
+    assert {each.name for each in seen.losses} == {"answer1", "answer2", "rating"}
 
 
 def test_a_comparison_of_unknown_columns_is_a_bad_row(project: Project) -> None:

@@ -57,8 +57,10 @@ def test_08_separators(project: Project, keeper: Keeper) -> None:
         "id\u0085NEL",
         "FS",
     ]
-    export = drive(start_export(dataset=dataset, format="chat", answers=""))
-    text = content(export).decode()
+    said = [row["body"]["structured_outputs"]["choice"][0] for row in rows_of("08-line-separators.jsonl")]
+    raw = "".join(json.dumps({"prompt": text, "completion": text}) + "\n" for text in said).encode()
+    answered, _ = imported(project, keeper, "answered.jsonl", raw)
+    text = content(drive(start_export(dataset=answered, format="chat", answers="reference"))).decode()
     assert len(text.splitlines()) == text.count("\n") == 4
 
 

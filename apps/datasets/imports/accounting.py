@@ -27,6 +27,8 @@ HARMLESS = {"key", "tags", METADATA, *BESIDE.values()} - {"tools"}
 """Meanings that nobody misses: the column stays with the row as it came."""
 INNER = {"messages", "prompt", "input", "instructions", "role", "content", "from", "value"} | BESIDE.keys()
 """Keys of a column that is an object (a batch line's `body`, a pair's `input` or a message of it), which are read."""
+OWN_NAMES = ("label_studio_min",)
+"""Formats whose columns people name themselves, so that they say nothing of the columns of other files."""
 MEANINGS = {
     **dict.fromkeys(GUESSES["reference"], "chosen answer"), "answers": "expected answers", "query": "question",
     "label": "thumb up or down", "weight": "weight", "weights": "weight", "history": "earlier turns",
@@ -39,7 +41,11 @@ MEANINGS = {
 }  # fmt: skip
 """Of columns that formats elsewhere have; those of our own formats are added."""
 MEANINGS |= {
-    name: meaning for codec in CODECS.values() for name, meaning in codec.columns.items() if meaning not in HARMLESS
+    name: meaning
+    for codec in CODECS.values()
+    if codec.name not in OWN_NAMES
+    for name, meaning in codec.columns.items()
+    if meaning not in HARMLESS
 }
 SCORES = ("score", "rating")
 AGAIN = " again"

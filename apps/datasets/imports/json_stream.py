@@ -25,6 +25,7 @@ DESCRIPTIONS = ("features",)
 ROW_KEYS = frozenset({
     "messages", "conversations", "conversation", "chosen", "rejected", "prompt", "completion", "instruction",
     "question", "answer", "body", "text", "input", "output", "response", "annotations", "predictions",
+    "conversation_a", "conversation_b", "completions", "preferred_output", "context", "query",
 })  # fmt: skip
 """An object with one of these is a row itself."""
 VIEWER_KEYS = frozenset({"row_idx", "row", "truncated_cells"})
