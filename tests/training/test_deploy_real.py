@@ -31,14 +31,18 @@ __all__ = ["keeper", "kind", "stop"]
 pytestmark = [pytest.mark.engine, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 STEPS = 5
-PROMPTS = 4  # that are asked
+PROMPTS = 4  # that are asked, beside two long ones
+CONTEXT = 256  # tokens
 SECONDS = 300
 Status = Deployment.Status
 
 
 @pytest.fixture
 def base(db: None) -> Model:
-    return register_model(name="smol", path=DEMO_MODEL)
+    model = register_model(name="smol", path=DEMO_MODEL)
+    Model.objects.filter(pk=model.pk).update(engine_settings={"max_model_len": CONTEXT})
+    model.refresh_from_db()
+    return model
 
 
 @pytest.fixture
@@ -46,7 +50,8 @@ def trained(project: Project, base: Model, settings: Any, tmp_path: Path) -> Che
     """A few real steps at a high learning rate."""
     settings.TRAINING_DIR = tmp_path / "training"
     chosen = {"max_steps": STEPS, "save_steps": STEPS, "rank": 8, "learning_rate": 4e-3, "max_length": 64}
-    file = make_file(project, map(example, range(PROMPTS)))
+    long = [chat("Which? " * CONTEXT, "None."), chat("Say yes often.", "yes " * 130)]
+    file = make_file(project, [*long, *map(example, range(PROMPTS))])
     job = make_job(
         project, base, file, options=chosen | {"batch_size": 2, "accumulation": 1, "gradient_checkpointing": False}
     )
@@ -97,7 +102,11 @@ def test_it_works(workers: Workers, kind: FakeKind, base: Model, trained: Checkp
     adapter = workers.drive(deploy(checkpoint=trained))
     assert adapter.status == Status.UNPROVEN, adapter.message
     assert "No row was kept apart" in adapter.message
+    (left_out,) = adapter.parity["left_out"]
+    assert (left_out["file"], left_out["line"]) == (trained.job.training_file_uid, 1)
+    assert f"This model's maximum context length is {CONTEXT} tokens" in left_out["reason"]
     figures = adapter.parity["trained"]
+    assert figures["asked"] == PROMPTS + 1, "one whose answer could be longer than the whole context, too"
     assert 0 < figures["tuned"]["loss"] < figures["base"]["loss"], "the engine tells how likely the references are"
     assert accept(deployment=adapter)
     assert workers.gpu.engine.group.pgid == pid

@@ -80,6 +80,14 @@ class FiguresSerializer(serializers.Serializer[Any]):
     tuned = FiguresOfModelSerializer()
 
 
+class LeftOutSerializer(serializers.Serializer[Any]):
+    """A row that the check leaves out."""
+
+    file = serializers.CharField(allow_null=True)
+    line = serializers.IntegerField(allow_null=True)
+    reason = serializers.CharField()
+
+
 class DeploymentSerializer(serializers.Serializer[Deployment]):
     id = serializers.CharField(source="uid")
     object = ConstantField("deployment")
@@ -101,11 +109,20 @@ class DeploymentSerializer(serializers.Serializer[Deployment]):
     trained = serializers.SerializerMethodField(
         help_text="Of the questions that were trained on; null: none were asked."
     )
+    left_out = serializers.SerializerMethodField(help_text="The first hundred rows that could not be asked.")
+    left_out_count = serializers.SerializerMethodField(help_text="How many they are in all.")
     parity = serializers.DictField(help_text="The prompts that were asked, and what each model said.")
 
     @extend_schema_field(serializers.ChoiceField(VERDICTS, allow_null=True))
     def get_verdict(self, deployment: Deployment) -> str | None:
         return deployment.parity.get("verdict")
+
+    @extend_schema_field(LeftOutSerializer(many=True))
+    def get_left_out(self, deployment: Deployment) -> list[dict[str, Any]]:
+        return list(deployment.parity.get("left_out", ()))
+
+    def get_left_out_count(self, deployment: Deployment) -> int:
+        return int(deployment.parity.get("left_out_count", 0))
 
     @extend_schema_field(FiguresSerializer(allow_null=True))
     def get_unseen(self, deployment: Deployment) -> dict[str, Any] | None:

@@ -8,13 +8,14 @@ import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from apps.batches.models import File
 from apps.conversations.conversation import text_of as text_of_content
 from apps.training.deployments.grading import Source, common_words, content_of, guess_of
+from apps.training.deployments.left_out import Origin, leave_out
 from apps.training.files.preparing import Part, parted, parts_of
 from apps.training.files.rows import RowError, check
 from apps.training.models import TrainingJob
@@ -24,15 +25,23 @@ UNSEEN = 16  # rows that were not trained on, at most
 COUNT = 12  # with those that were, where fewer are unseen
 GUESSED_FROM = 500  # answers that are looked at, to see how often one is the same as another
 WORDS = 50  # of a reference, that tell that it is known
-CHARACTERS = 8_000  # of a prompt, so that it fits into any context
+CHARACTERS = 8_000  # of a prompt, so that it fits into most contexts
+TOO_LONG = f"its prompt has more than {CHARACTERS:,} characters"
 
 Prompt = dict[str, Any]
 """{"messages": [...], "tools": [...]?}, or {"prompt": "..."} for a row without turns: the part of a body that asks."""
 Reference = dict[str, Any]
 """{"messages": [...]} or {"text": "..."}: what follows the prompt; "rejected": of preferences, the worse messages."""
-Asked = tuple[Prompt, Reference]
 Split = tuple[int, tuple[int, int], int]
 """Rows in all, how many of them validate and are held out, and the seed."""
+
+
+class Asked(NamedTuple):
+    prompt: Prompt
+    reference: Reference
+    origin: Origin | None = None
+    """None: it is of no file."""
+
 
 # Where the job's files were deleted, or all their prompts are too long.
 USUAL: tuple[Prompt, ...] = tuple(
@@ -53,6 +62,10 @@ class Questions:
     prompts: list[Prompt] = field(default_factory=list)
     references: list[Reference | None] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    origins: list[Origin | None] = field(default_factory=list)
+    left_out: list[Origin] = field(default_factory=list)
+    """Rows that would have been asked first; see `apps.training.deployments.left_out`."""
+    left_out_count: int = 0
     content: list[list[str]] = field(default_factory=list)
     """Words that tell that a reference is known; see `grading.content_of`."""
     guess: float = 0.0
@@ -64,15 +77,24 @@ class Questions:
     def add(self, rows: Iterable[Asked], source: Source, most: int) -> None:
         """Of `rows` the first that differ from what there is, until there are `most` in all."""
         known = {msgspec.json.encode(prompt) for prompt in self.prompts}
-        for prompt, reference in rows:
+        for prompt, reference, origin in rows:
             if len(self.prompts) >= most:
                 return
             raw = msgspec.json.encode(prompt)
-            if raw not in known and len(raw) <= CHARACTERS:
+            if len(raw) > CHARACTERS:
+                self._leave_out(origin, source)
+            elif raw not in known:
                 known.add(raw)
                 self.prompts.append(prompt)
                 self.references.append(reference)
                 self.sources.append(source)
+                self.origins.append(origin)
+
+    def _leave_out(self, origin: Origin | None, source: Source) -> None:
+        """Of rows that were trained on there are others."""
+        if source != "training":
+            changes = leave_out({"left_out": self.left_out, "left_out_count": self.left_out_count}, origin, TOO_LONG)
+            self.left_out, self.left_out_count = changes["left_out"], changes["left_out_count"]
 
 
 def prompts_of(job: TrainingJob) -> Questions:
@@ -82,7 +104,7 @@ def prompts_of(job: TrainingJob) -> Questions:
     found.add(unseen, source, UNSEEN)
     found.add(trained, "training", max(COUNT, len(found.prompts)))
     if not found.prompts:
-        found.add(((prompt, {}) for prompt in USUAL), "training", COUNT)
+        found.add((Asked(prompt, {}) for prompt in USUAL), "training", COUNT)
         found.references = [None] * len(found.prompts)
     answers = list(_answers(job))
     common = common_words([*answers, *map(text_of, found.references)])
@@ -141,7 +163,7 @@ def _rows(job: TrainingJob) -> tuple[Iterator[Asked], Iterator[Asked], Source]:
 
 
 def _answers(job: TrainingJob) -> Iterator[str]:
-    return (text_of(reference) for _, reference in itertools.islice(_read(job, job.training_file), GUESSED_FROM))
+    return (text_of(asked.reference) for asked in itertools.islice(_read(job, job.training_file), GUESSED_FROM))
 
 
 def _read(job: TrainingJob, file: File | None, split: Split | None = None, part: Part = "train") -> Iterator[Asked]:
@@ -151,13 +173,13 @@ def _read(job: TrainingJob, file: File | None, split: Split | None = None, part:
     parts = parted(*split) if split else itertools.repeat(part)
     try:
         with file.content.open("rb") as content:
-            lines = (line for line in content if line.strip())
-            for line, found in zip(lines, parts, strict=False):
+            lines = ((number, line) for number, line in enumerate(content, 1) if line.strip())
+            for (number, line), found in zip(lines, parts, strict=False):
                 if found == part:
                     with suppress(RowError):
                         asked = _question(check(line.rstrip(b"\r\n"), job.method))  # type: ignore[arg-type] # the column's
                         if asked:
-                            yield asked
+                            yield asked._replace(origin={"file": file.uid, "line": number})
     except FileNotFoundError:  # deleted meanwhile
         return
 
@@ -167,14 +189,15 @@ def _question(row: dict[str, Any]) -> Asked | None:
     if row.get("label") is False:
         return None
     if "prompt" in row:
-        return {"prompt": row["prompt"]}, {"text": row["completion"] if "completion" in row else row["chosen"]}
+        return Asked({"prompt": row["prompt"]}, {"text": row["completion" if "completion" in row else "chosen"]})
     if "input" in row:
         sides = {"messages": row.get("completion") or row["preferred_completion"]}
         worse = row.get("non_preferred_completion")
-        return _asked(row["input"], row["input"]["messages"]), sides | ({"rejected": worse} if worse else {})
+        asked = _asked(row["input"], row["input"]["messages"])
+        return Asked(asked, sides | ({"rejected": worse} if worse else {}))
     messages = row["messages"]
     at = max(number for number, turn in enumerate(messages) if turn["role"] == "assistant" and turn.get("weight", 1))
-    return _asked(row, messages[:at]), {"messages": _plain(messages[at : at + 1])}
+    return Asked(_asked(row, messages[:at]), {"messages": _plain(messages[at : at + 1])})
 
 
 def _asked(row: dict[str, Any], messages: list[dict[str, Any]]) -> Prompt:

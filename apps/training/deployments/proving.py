@@ -5,10 +5,8 @@ one was chosen. Each answer is kept as it comes, so that whoever goes on begins 
 cannot be had ends nothing: the verdict says so.
 """
 
-import contextlib
-import http.client
-import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,56 +19,24 @@ from apps.core.text import storable
 from apps.datasets.runs import judging
 from apps.datasets.runs.requests import URL
 from apps.events import progress
-from apps.models.engines.causes import last_cause
-from apps.models.engines.engine import CAUSE_LINES, UnixHTTPConnection
 from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
-from apps.training.deployments import judged, scoring, verdicts
+from apps.training.deployments import judged, left_out, verdicts
 from apps.training.deployments import services as deployments
+from apps.training.deployments.asking import Rejected, Said, Unanswered, ask, post
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.parity import Report, judge
-from apps.training.deployments.prompts import Prompt, Reference, text_of
 from apps.training.models import Deployment
 
 PREFIX = "parity:"  # of the keys under which attempts are counted
 PRIORITY = 100  # before batches, as the first prompt of an install
 PATIENCE = timedelta(minutes=5)  # a model that serves a batch then makes room
-ANSWER_SECONDS = 300.0
 GUESS_SECONDS = 2.0  # of an answer
-LEAST_TOKENS, MOST_TOKENS = 64, 512  # of an answer, beyond the characters of its reference
-ERROR_CHARACTERS = 2_000
 
 Kind = Deployment.Kind
 Status = Deployment.Status
 
 log = logging.getLogger(__name__)
-
-
-class Unanswered(Exception):
-    """The engine refused a prompt, or is gone. The message says why."""
-
-
-class Rejected(Unanswered, scoring.Refused):
-    """The engine is there, and does not take it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """An answer, and the reference's losses; see `grading.Answer`."""
-
-    text: str
-    ended: bool
-    loss: float | None
-    rejected_loss: float | None
-
-    def added_to(self, parity: dict[str, Any], column: str) -> dict[str, Any]:
-        """What changes of `parity`."""
-        figures = {"ended": self.ended, "loss": self.loss, "rejected_loss": self.rejected_loss}
-        measured = parity.get("measured", {})
-        return {
-            column: [*parity.get(column, ()), self.text],
-            "measured": measured | {column: [*measured.get(column, ()), figures]},
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +142,8 @@ def _ask(deployment: Deployment, question: _Question, host: EngineHost) -> bool:
     """Keep the answer. False: the deployment has ended, or goes on elsewhere."""
     try:
         answer = _answer(deployment, question, host)
+    except Rejected as error:
+        return _leave_out(deployment, question, storable(str(error)))
     except Unanswered as error:
         if host.must_stop():
             return False
@@ -202,60 +170,34 @@ def _answer(deployment: Deployment, question: _Question, host: EngineHost) -> Sa
 def _have_scored(host: EngineHost, name: str, body: bytes) -> Scored:
     """Without a score where the judge does not take it: it may be too long. Raises `Unanswered`."""
     try:
-        value, reason = judging.score_in(_post(host, name, URL, body).decode(errors="replace"))
+        value, reason = judging.score_in(post(host, name, URL, body).decode(errors="replace"))
     except Rejected as error:
         value, reason = 0, str(error)
     return Scored(value, storable(reason))
 
 
-def ask(host: EngineHost, name: str, prompt: Prompt, reference: Reference | None = None) -> Said:
-    """The model's answer at temperature 0, and how likely the reference is for it. Raises `Unanswered`."""
-    allowed = min(LEAST_TOKENS + len(text_of(reference)), MOST_TOKENS)
-    answer = _send(host, name, scoring.asking(prompt) | {"temperature": 0, "seed": 0, "max_tokens": allowed})
-    losses = scoring.losses(lambda body: _send(host, name, body), prompt, reference, answer)
-    choice = answer["choices"][0]
-    return Said(_text(choice), choice.get("finish_reason") != "length", *losses)
-
-
-def _send(host: EngineHost, name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The engine's answer to a chat or a completion. Raises `Unanswered`."""
-    route = URL if "messages" in body else "/v1/completions"
-    found: dict[str, Any] = json.loads(_post(host, name, route, json.dumps({"model": name, **body}).encode()))
-    return found
-
-
-def _post(host: EngineHost, name: str, route: str, content: bytes) -> bytes:
-    """The engine's answer to `content`, which names the model. Raises `Unanswered`."""
-    connection = UnixHTTPConnection(host.engine.spec.socket, ANSWER_SECONDS)
-    try:
-        with contextlib.closing(connection):
-            connection.request("POST", route, content, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            status, answer = response.status, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        cause = last_cause(host.engine.tail(CAUSE_LINES), host.engine.spec.model) or repr(error)
-        raise Unanswered(f"The engine of {name} did not answer: {cause}.") from error
-    if status != 200:
-        said = answer.decode(errors="replace")[:ERROR_CHARACTERS]
-        raise (Rejected if status == 400 else Unanswered)(f"The engine refused a prompt to {name}: {said}")
-    return answer
-
-
-def _text(choice: dict[str, Any]) -> str:
-    """What was said and thought; models that think spend their first tokens on that."""
-    message = choice.get("message") or {"content": choice.get("text")}
-    thought = message.get("reasoning") or message.get("reasoning_content")
-    return storable("".join(filter(None, (thought and f"<think>{thought}</think>", message.get("content")))))
-
-
 def _keep(deployment: Deployment, question: _Question, answer: Said | Scored) -> bool:
     """Write it down, and judge when it was the last. False when somebody else was faster: look at the row anew."""
+    return _change(deployment, question, lambda parity: parity | answer.added_to(parity, question.column))
+
+
+def _leave_out(deployment: Deployment, question: _Question, why: str) -> bool:
+    """A row that the engine refuses is not asked; without any other, the deployment has failed. As `_keep`."""
+    if len(deployment.parity["prompts"]) > 1:
+        return _change(deployment, question, lambda parity: left_out.without(parity, question.number, why))
+    with transaction.atomic():
+        told = left_out.sentence(left_out.without(deployment.parity, question.number, why))
+        deployments.end(deployment, Status.FAILED, f"There is no row left to ask. {told}")
+    return False
+
+
+def _change(deployment: Deployment, question: _Question, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
     with transaction.atomic():
         same = Deployment.objects.filter(pk=deployment.pk, status=Status.PROVING, model=deployment.model)
         row = same.select_for_update(of=("self",)).first()
         if row is None or len(row.parity.get(question.column, ())) != question.number:
             return False
-        deployment.parity = row.parity | answer.added_to(row.parity, question.column)
+        deployment.parity = change(row.parity)
         same.update(parity=deployment.parity)
         progress.hint(deployments.TOPIC, deployment.uid)
         if _next(deployment) is None:
@@ -288,7 +230,8 @@ def _conclude(deployment: Deployment, why_no_judge: str = "") -> None:
         deployments.tell(deployment)
         return
     passed = report.passed and graded.verdict == "learned"
-    sentence = verdicts.sentence_of(report, graded, judged.remark(deployment))
+    told = (verdicts.sentence_of(report, graded, judged.remark(deployment)), left_out.sentence(parity))
+    sentence = " ".join(filter(None, told))
     deployment.parity = parity | report.as_dict() | graded.as_dict() | {"passed": passed, "sentence": sentence}
     Deployment.objects.filter(pk=deployment.pk).update(parity=deployment.parity)
     whole = f"{sentence} {graded.cure}".strip()

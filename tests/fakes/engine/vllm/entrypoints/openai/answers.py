@@ -40,6 +40,29 @@ def last_message(body: dict[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
+def without_room(body: dict[str, Any], context: int) -> tuple[int, bytes] | None:
+    """As vLLM: a prompt beyond the context is an error, and so is an answer; what both have too much the answer loses.
+
+    `context` is in tokens; 0: there is no limit.
+    """
+    if not context:
+        return None
+    words = [word for turn in body.get("messages", ()) for word in str(turn.get("content") or "").split()]
+    prompt, wanted = len(words) + PROMPT_OVERHEAD_TOKENS, int(float(body.get("max_tokens") or 0))
+    if wanted > context:
+        told = f"max_tokens={wanted} cannot be greater than max_model_len={context}. Please request fewer tokens."
+        return error(400, "BadRequestError", told, "max_tokens")
+    if prompt > context:
+        told = (
+            f"This model's maximum context length is {context} tokens. However, your prompt contains {prompt} input "
+            "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input "
+            "prompt."
+        )
+        return error(400, "BadRequestError", told, "input_tokens")
+    body["max_tokens"] = min(wanted or context, max(context - prompt, 1))
+    return None
+
+
 def said(body: dict[str, Any], message: str) -> tuple[list[str], str]:
     """The answer's words, as many as the request allows, and why it ended."""
     words = _words(body, message)

@@ -145,7 +145,7 @@ class Server:
             return answers.error(400, "Bad Request", "1 validation error: Field required", f"body.{NEEDS[path]}")
         if (name := body.get("model")) not in self.names:
             return answers.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
-        return self.loras.trouble(name)
+        return self.loras.trouble(name) or answers.without_room(body, int(self.options.max_model_len or 0))
 
     def plain(self, path: bytes, body: dict[str, Any], message: str) -> Answer:
         message = self.sleep.seen(body, message)
