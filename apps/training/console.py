@@ -1,6 +1,6 @@
 """Fine-tuning on a terminal, for the management commands: what is meant, bars, tables, and errors with what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from apps.training.models import Checkpoint, Deployment, TrainingJob
 DROP = ("created", "how", "project", "steps")  # columns of the jobs' table, on a narrow terminal
 SHOWN = 3  # prompts of a comparison
 SHOWN_CHARACTERS = 300
+
+Write = Callable[[str], object]
 
 
 def find_job(uid: str) -> TrainingJob:
@@ -119,11 +121,22 @@ def wait_for_job(job: TrainingJob) -> None:
     """
     follow(services.TOPIC, job.uid, MofNCompleteColumn(), TimeRemainingColumn(), show=_show_job)
     job.refresh_from_db()
-    for error in job.errors or ():
-        line = f", line {error['line']}" if error.get("line") else ""
-        terminal(stderr=True).print(f"  {error['file']}{line}: {error['message']}", markup=False, highlight=False)
+    for sentence in _told(job):
+        terminal(stderr=True).print(sentence, markup=False, highlight=False)
     if job.status != TrainingJob.Status.SUCCEEDED:
         raise CommandError(f"{job.uid} is {job.status}. {job.message}")
+
+
+def write_list(file: File | None, job: TrainingJob, out: Write) -> None:
+    """A list of rows, as it is. Raises `CommandError` where there is none."""
+    if file is None:
+        raise CommandError(f"{job.uid} has no such list: there are no such rows, or the list was deleted.")
+    try:
+        with file.content.open("rb") as lines:
+            for line in lines:
+                out(line.decode())
+    except OSError as error:
+        raise CommandError(f"Cannot read the list of {job.uid}: {error.strerror}.") from error
 
 
 def wait_for_deployment(deployment: Deployment) -> None:
@@ -184,6 +197,18 @@ def _show_job(bars: Progress, snapshot: Snapshot) -> None:
     if snapshot["plan"] and not task.fields.get("planned"):
         bars.console.print(Text(snapshot["plan"]))
         bars.update(task.id, planned=True)
+
+
+def _told(job: TrainingJob) -> Iterator[str]:
+    """What is wrong with its files, and where all of it is."""
+    for error in job.errors or ():
+        line = f", line {error['line']}" if error.get("line") else ""
+        yield f"  {error['file']}{line}: {error['message']}"
+    if job.bad_rows > len(job.errors or ()):
+        yield f"  The first of {job.bad_rows:,}. All of them: manage.py training_jobs --bad-rows {job.uid}"
+    if job.left_out:
+        rows = f"{job.left_out:,} row{'s were' if job.left_out != 1 else ' was'} left out"
+        yield f"  {rows}. Which, and why: manage.py training_jobs --left-out {job.uid}"
 
 
 def _question(prompt: dict[str, Any]) -> str:

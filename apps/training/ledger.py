@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from apps.core import leases
+from apps.training.left_out import keep_left_out
 from apps.training.models import Checkpoint, JobEvent, Metric, TrainingJob
 from apps.training.services import note
 from apps.training.spec import REWARDS, Evaluated, News, Saved, Started, Stepped
@@ -76,6 +77,7 @@ class Ledger:
             "backend_version": news.version,
             "steps": news.steps,
             "step": news.resumed_from,
+            **keep_left_out(self._job),
         }
 
     def _save(self, news: Saved) -> bool:

@@ -108,6 +108,10 @@ class TrainingJob(models.Model):
     error_code = models.CharField(max_length=40, blank=True)
     error_param = models.CharField(max_length=40, blank=True)
     errors = models.JSONField(null=True, blank=True)  # of the files: [{file, line, code, message}], at most 100
+    bad_rows = models.PositiveIntegerField(default=0)  # in all
+    errors_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    left_out = models.PositiveIntegerField(default=0)  # rows of which nothing is learned
+    left_out_file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     estimate: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     """Bytes of the device, by part; see apps.training.memory."""
     backend = models.CharField(max_length=10, blank=True)

@@ -1,6 +1,6 @@
 """What the server and the trainer's child say to each other: a frozen order in, lines of news out. Django-free."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -24,8 +24,12 @@ tokens). The margin is that of good answers above bad ones; the accuracy the sha
 higher reward (DPO); kl how far the model has moved (KTO). See https://huggingface.co/docs/trl/dpo_trainer.
 """
 
+FileKind = Literal["training", "validation"]
+"""What a prepared file is for."""
+FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
+
 LEFT_OUT = "left_out.jsonl"
-"""In a job's folder: {"file": "training" or "validation", "line", "reason"} of each row of which nothing is learned."""
+"""In a job's folder: {"file": a `FileKind`, "line", "reason"} of each row of which nothing is learned."""
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +151,7 @@ class FileCheck(msgspec.Struct, frozen=True, kw_only=True):
     without_reasoning: int
     without_tools: int
     left_out: list[tuple[int, str]]
-    """At most `SHOWN` lines of the user's file, each with why."""
+    """The first lines of the user's file, each with why; all are in `LEFT_OUT`."""
     left_out_count: int
     reasons: dict[str, int]
     """Why rows are left out, and how many, the most frequent first."""

@@ -12,15 +12,18 @@ from typing import Any, TypeVar
 
 import psutil
 import pytest
+from django.core.files.base import ContentFile
 
 from apps.accounts.models import Project
+from apps.batches.line_lists import line_list
+from apps.batches.services import create_file
 from apps.core.leases import Keeper
 from apps.datasets import services
 from apps.datasets.exports.services import start_export
 from apps.datasets.imports.job import KIND
 from apps.datasets.models import Dataset, Export, Import
 from apps.models.models import Model
-from apps.training.files.preparing import prepare
+from apps.training.files.preparing import Invalid, prepare
 from tests.datasets import batchwork
 from tests.datasets.bad_rows import KINDS, good_row, lines
 from tests.datasets.exports import drive
@@ -31,6 +34,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.soak]
 
 ROWS, EVERY = 100_000, 100
 GROWN_MB = 150
+TAKEN = ("too many columns", "a blank question")  # by a training file, which has no columns
 
 Made = TypeVar("Made")
 
@@ -86,8 +90,36 @@ def test_it_works(project: Project, model: Model, keeper: Keeper, settings: Any,
     )
     assert (export.status, export.rows) == (Export.Status.COMPLETED, ROWS - bad), export.message
     training = make_job(project, model, export.file)
-    prepared = measured("training file", lambda: prepare(training, lambda: None))
-    assert prepared.examples + prepared.valid_examples == ROWS - bad
+    with line_list() as bad_rows:
+        prepared = measured("training file", lambda: prepare(training, lambda: None, bad_rows))
+    assert prepared.examples + prepared.valid_examples + prepared.held_out == ROWS - bad
+    assert bad_rows.count == 0
+
+
+def test_every_bad_row_of_a_training_file_is_named(
+    project: Project, model: Model, settings: Any, tmp_path: Path
+) -> None:
+    settings.TRAINING_DIR = tmp_path
+    content = b"".join(line for line, _ in lines(ROWS, every=EVERY))
+    file = create_file(project=project, filename="squares.jsonl", purpose="fine-tune", upload=ContentFile(content))
+    job = make_job(project, model, file)
+
+    def refused() -> Invalid:
+        with pytest.raises(Invalid) as caught:
+            prepare(job, lambda: None, bad_rows)
+        return caught.value
+
+    with line_list() as bad_rows:
+        invalid = measured("training file with bad rows", refused)
+        with bad_rows.stored(project, "errors.jsonl") as listed:
+            assert listed
+            with listed.content.open("rb") as found:
+                named = [json.loads(line)["line"] for line in found]
+    assert len(invalid.errors) == 100
+    kinds = list(KINDS)
+    assert named == [
+        line for line in range(EVERY, ROWS + 1, EVERY) if kinds[(line // EVERY - 1) % len(kinds)] not in TAKEN
+    ]
 
 
 def test_a_run_over_them(project: Project, model: Model, keeper: Keeper) -> None:

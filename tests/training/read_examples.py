@@ -40,7 +40,7 @@ def answer(case: dict[str, Any], tokenizer: Any, folder: Path) -> dict[str, Any]
     except msgspec.DecodeError as error:
         failed = f"broken: {error}"
     told = {name: value for name, value in asdict(counts).items() if name != "until"}
-    return {"made": made, "failed": failed, **told}
+    return {"made": made, "failed": failed, **told, "left_out": counts.left_out.first}
 
 
 def texts(columns: dict[str, list[int]], tokenizer: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ import django
 from django.conf import settings
 
 from tests.training import corpus
+from tests.training.as_served import outcomes
 
 PAGE, START, END = "docs/fine-tuning.md", "<!-- templates -->\n", "<!-- end of templates -->\n"
 HEAD = "| chat template | learned as served | left out, and why |\n|---|---|---|\n"
@@ -28,8 +29,6 @@ AT_ONCE = 30  # templates, which share a vocabulary
 
 
 def main(folder: Path | None) -> None:
-    from tests.training.as_served import outcomes  # noqa: PLC0415 - it needs Django's settings
-
     found = corpus.templates(settings.TRAINER_PYTHON, settings.ENGINE_PYTHON, folder=folder)
     templates = {name: text for name, text in found.items() if not name.endswith(corpus.NOT_CHATS)}
     rows: dict[str, str] = {}

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.django_db
 PATH = "/v1/deployments"
 KEYS = {
     "id", "object", "created_at", "ended_at", "name", "kind", "status", "message", "fine_tuning_job_id",
-    "checkpoint_id", "step_number", "parity", "verdict", "unseen", "trained", "judge", "rubric",
+    "checkpoint_id", "step_number", "parity", "left_out", "left_out_count", "verdict", "unseen", "trained", "judge",
+    "rubric",
 }  # fmt: skip
 
 

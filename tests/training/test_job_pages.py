@@ -10,6 +10,7 @@ from django.urls import reverse
 from apps.accounts.models import Project
 from apps.models.models import Model
 from apps.training.models import JobEvent, TrainingJob
+from tests.training.cast import make_file
 from tests.training.people import html_of, member, outsider, queries_of, said
 from tests.training.trained import make_deployment, make_trained
 
@@ -163,8 +164,24 @@ def test_a_file_with_errors_lists_their_lines(curator: Client, project: Project,
     job = make_trained(project, model, status="failed", done=0, errors=errors, message=HOSTILE, log=HOSTILE)
     html = html_of(curator.get(page(job)))
     assert "The first 100 errors" in html
+    TrainingJob.objects.filter(pk=job.pk).update(bad_rows=2_345, errors_file=make_file(project))
+    html = html_of(curator.get(page(job)))
+    assert "The first 100 of 2,345." in html
+    assert "Download all bad rows" in html
     assert '<td class="bs-number">77</td>' in html
     assert HOSTILE not in html
+
+
+def test_what_was_left_out_is_a_download(curator: Client, job: TrainingJob, project: Project) -> None:
+    assert "What was left out" not in html_of(curator.get(page(job)))
+    file = make_file(project)
+    TrainingJob.objects.filter(pk=job.pk).update(left_out=1_234, left_out_file=file)
+    html = html_of(curator.get(page(job)))
+    assert "What was left out (1,234)" in html
+    address = reverse("admin:batches_file_download", args=[file.pk])
+    assert f'href="{address}"' in html
+    assert curator.get(address).status_code == 200
+    assert outsider().get(address).status_code == 404
 
 
 def test_hostile_names_stay_text(curator: Client, job: TrainingJob) -> None:

@@ -13,7 +13,7 @@ from apps.training.deployments.prompts import COUNT, UNSEEN, USUAL, calls_of, pr
 from apps.training.files.validation import CREW, validate_next
 from apps.training.models import TrainingJob
 from tests.training.cast import example, make_file, make_job, preference
-from tests.training.test_validation import read
+from tests.training.validating import read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

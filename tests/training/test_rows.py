@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from apps.conversations.errors import RowError
-from apps.training.files.reading import MAX_ERRORS, Limits, Reader
+from apps.training.files.reading import MAX_ERRORS, Limits, LineError, Reader
 from apps.training.files.rows import check
 from apps.training.spec import Method
 
@@ -326,9 +326,12 @@ def assert_refused(line: Any, method: Method, code: str, cure: str) -> None:
 def read(content: bytes, *, method: Method = "sft", least: int = 1, **limits: int) -> tuple[int, list[Any]]:
     """How many good rows, and (line, code) of the errors."""
     reader = Reader(io.BytesIO(content), method, Limits(**{"rows": 1000, "line_bytes": 1000, **limits}, least=least))
-    good = sum(1 for _ in reader.rows())
+    rows = list(reader.rows())
+    good, errors = ([row for row in rows if isinstance(row, LineError) == bad] for bad in (False, True))
+    assert errors[:MAX_ERRORS] == reader.errors
+    assert sum(error.line is not None for error in errors if isinstance(error, LineError)) == reader.bad
     assert all(error.message.endswith(".") for error in reader.errors)
-    return good, [(error.line, error.code) for error in reader.errors]
+    return len(good), [(error.line, error.code) for error in reader.errors]
 
 
 GOOD = raw(chat(USER, ANSWER)) + b"\n"
@@ -370,6 +373,6 @@ def test_it_rejects_too_many_examples() -> None:
     assert read(GOOD * 5 + b"{\n", rows=3) == (3, [(4, "too_many_rows")])
 
 
-def test_at_most_a_hundred_errors_are_kept() -> None:
+def test_a_hundred_errors_are_kept_and_all_are_told() -> None:
     good, errors = read(b"{\n" * 500 + GOOD)
-    assert (good, len(errors), errors[-1]) == (0, MAX_ERRORS, (100, "invalid_json"))
+    assert (good, len(errors), errors[-1]) == (1, MAX_ERRORS, (100, "invalid_json"))

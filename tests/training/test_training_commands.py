@@ -1,5 +1,6 @@
 """The commands of fine-tuning: they call the services, wait, and say what to do."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,6 +125,32 @@ def test_it_fails_when_the_job_does(
     with meanwhile(ended), pytest.raises(CommandError, match=r"is failed\. One line cannot be used\."):
         run("train", str(path), "--model", "base")
     assert "file-1, line 3: It [is] no JSON object." in capfd.readouterr().err
+
+
+def test_lists_of_rows_are_printed(
+    project: Project, base: Model, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"line": line, "reason": "it is [too] long."} for line in (3, 5)]
+    bad, left_out = (make_file(project, each, purpose="user_data") for each in (rows[:1], rows))
+    errors = [{"file": "file-1", "line": 3, "code": "x", "message": "It is no JSON object."}]
+    ended = end_jobs(
+        status=Status.FAILED, message="No.", errors=errors, bad_rows=120, errors_file=bad, left_out=2,
+        left_out_file=left_out,
+    )  # fmt: skip
+    with meanwhile(ended), pytest.raises(CommandError):
+        run("train", str(path), "--model", "base")
+    job = TrainingJob.objects.get()
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"The first of 120. All of them: manage.py training_jobs --bad-rows {job.uid}" in said
+    assert f"2 rows were left out. Which, and why: manage.py training_jobs --left-out {job.uid}" in said
+    assert run("training_jobs", "--bad-rows", job.uid) == json.dumps(rows[0])
+    assert [json.loads(line) for line in run("training_jobs", "--left-out", job.uid).splitlines()] == rows
+    TrainingJob.objects.update(left_out_file=None)
+    with pytest.raises(CommandError, match="has no such list"):
+        run("training_jobs", "--left-out", job.uid)
+    bad.content.storage.delete(str(bad.content))
+    with pytest.raises(CommandError, match="Cannot read the list"):
+        run("training_jobs", "--bad-rows", job.uid)
 
 
 REFUSED: dict[str, Any] = {

@@ -153,6 +153,42 @@ def test_rewards_are_kept(project: Project, base: Model, host: Host, keeper: lea
         assert b"valid_reward_margin" in file.readline()
 
 
+def test_what_a_trainer_leaves_out_is_listed_anew(
+    project: Project, base: Model, host: Host, keeper: leases.Keeper
+) -> None:
+    """Before a device was taken there may have been no time to read all rows."""
+    rows = [{"file": "training", "line": line, "reason": "it is too long."} for line in (3, 5)]
+    tell(base, left_out=rows[:1], step_seconds=0.1)
+    job = make_job(project, base, max_steps=10, save_steps=5)
+    thread = during(host, job, lambda: setattr(host, "going", False), step=1)
+    run(host, keeper, job)
+    thread.join()
+    first = job.left_out_file
+    assert (job.status, job.left_out) == (Status.QUEUED, 1)
+    assert first
+    host.going = True
+    tell(base, left_out=rows)
+    assert run(host, keeper, job).status == Status.SUCCEEDED
+    assert job.left_out_file
+    with job.left_out_file.content.open("rb") as content:
+        assert [json.loads(line) for line in content] == [
+            {"file": job.training_file_uid, "line": row["line"], "part": "training", "reason": row["reason"]}
+            for row in rows
+        ]
+    assert not File.objects.filter(pk=first.pk).exists()
+    assert not first.content.storage.exists(str(first.content))
+
+
+def test_a_list_that_is_the_same_stays(project: Project, base: Model, host: Host, keeper: leases.Keeper) -> None:
+    tell(base, left_out=[{"file": "training", "line": 3, "reason": "it is too long."}], step_seconds=0.1)
+    job = make_job(project, base, max_steps=10, save_steps=5)
+    thread = during(host, job, lambda: setattr(host, "going", False), step=1)
+    first = run(host, keeper, job).left_out_file
+    thread.join()
+    host.going = True
+    assert run(host, keeper, job).left_out_file == first is not None
+
+
 def test_the_plan_sees_what_waits(project: Project, base: Model) -> None:
     job = make_job(project, base, max_steps=20)
     (planned,) = TrainingKind().backlog()

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 SECONDS = 120
-DEMO_MODEL = settings.BASE_DIR / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
+DEMO_MODEL = Path(__file__).resolve().parents[2] / "var" / "models" / "smollm2-135m-instruct"  # made by `make setup`
 
 
 def make_tiny_model(folder: Path) -> Path:

@@ -14,12 +14,13 @@ from django.db import Error, connection, transaction
 from django.db.models import Max
 
 from apps.batches.answers import REASONING, Said, answers_in
+from apps.batches.line_lists import saved
 from apps.conversations.errors import RowError
 from apps.core.errors import DomainError, Stopped
 from apps.datasets import items
 from apps.datasets.imports.accounting import FieldCounter
 from apps.datasets.imports.batch_output import MAX_FINISH, Outcome, is_batch_output, outcomes
-from apps.datasets.imports.flaws import Flaws, recorded, saved
+from apps.datasets.imports.flaws import Flaws, recorded
 from apps.datasets.imports.readers import Flaw, Row
 from apps.datasets.imports.sources import Source, find_file, opened
 from apps.datasets.jobs import Work

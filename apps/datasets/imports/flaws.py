@@ -3,35 +3,29 @@ them written to a file that people can download.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from tempfile import TemporaryFile
-from typing import IO, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import msgspec
-from django.conf import settings
 from django.db import transaction
 
-from apps.batches import storage
+from apps.batches.line_lists import LineList, line_list, saved
 from apps.batches.models import File
 from apps.batches.services import delete_file
 from apps.core.errors import DomainError
-from apps.core.json_lines import escape_separators_in_bytes
 from apps.datasets.imports.accounting import FieldCounter, sentence, would_lose
 from apps.datasets.models import Import
 from apps.datasets.reasons import Reasons
 
 MAX_ERRORS = 100
 MESSAGE_CHARACTERS = 500
-BLOCK = 256 * 1024  # bytes
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Flaws:
     """Whether they stop the import is the import's own choice. Memory holds the first `MAX_ERRORS` and the reasons."""
 
-    def __init__(self, job: Import, listed: IO[bytes], fields: FieldCounter | None = None) -> None:
-        """`listed`: an empty file for all of them. `fields` knows what else would be lost."""
+    def __init__(self, job: Import, listed: LineList, fields: FieldCounter | None = None) -> None:
+        """`listed`: an empty list for all of them. `fields` knows what else would be lost."""
         self._job, self._listed, self._fields = job, listed, fields
         self.errors: list[dict[str, Any]] = []
         self.reasons = Reasons()
@@ -55,7 +49,7 @@ class Flaws:
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(error)
         self.reasons.add(message, line)
-        self._listed.write(escape_separators_in_bytes(_encode(error)) + b"\n")
+        self._listed.add(error)
 
     def facts(self) -> dict[str, Any]:
         fields = self._fields.uses() if self._fields else []
@@ -82,23 +76,9 @@ class Flaws:
             raise DomainError("The file holds no row.", param="file")
         raise DomainError(" ".join(filter(None, [self._bad(), self._lost()])))
 
-    @contextmanager
-    def listed_file(self) -> Iterator[File | None]:
+    def listed_file(self) -> AbstractContextManager[File | None]:
         """All of them, stored; its row is for the caller to save. None where there are none."""
-        if not self.count:
-            yield None
-            return
-        job = self._job
-        self._listed.seek(0)
-        name = f"{job.filename[:200]}.errors.jsonl"
-        file = File(project=job.project, filename=name, purpose=File.Purpose.USER_DATA)
-        stored = storage.write(f"{job.project.uid}/{file.uid}", iter(lambda: self._listed.read(BLOCK), b""))
-        file.content, file.bytes, file.sha256 = stored.name, stored.bytes, stored.sha256
-        try:
-            yield file
-        except BaseException:
-            storage.delete(stored.name)
-            raise
+        return self._listed.stored(self._job.project, f"{self._job.filename[:200]}.errors.jsonl")
 
     def _bad(self) -> str:
         if not self.count:
@@ -116,12 +96,5 @@ def recorded(job: Import, fields: FieldCounter | None = None) -> Iterator[Flaws]
     """The flaws of an import that begins. What an earlier try of it left is deleted."""
     if job.errors_file:
         delete_file(file=job.errors_file)
-    settings.FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="errors.") as listed:
+    with line_list() as listed:
         yield Flaws(job, listed, fields)
-
-
-def saved(file: File | None) -> File | None:
-    if file:
-        file.save()
-    return file

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
+from apps.batches.line_lists import saved
 from apps.conversations.conversation import encode
 from apps.conversations.errors import RowError
 from apps.core import leases
@@ -18,7 +19,7 @@ from apps.core.errors import DomainError, Stopped
 from apps.datasets import versions
 from apps.datasets.imports import answers as answering
 from apps.datasets.imports.accounting import FieldCounter
-from apps.datasets.imports.flaws import Flaws, recorded, saved
+from apps.datasets.imports.flaws import Flaws, recorded
 from apps.datasets.imports.pairing import is_thumb_down, pair
 from apps.datasets.imports.readers import Flaw
 from apps.datasets.imports.shapes import Draft, stored

@@ -58,7 +58,7 @@ class JobsView(ProjectView):
     )
     def post(self, request: Request) -> Response:
         """A model or a file that does not exist for the key is a bad parameter (400); whatever is wrong inside a file
-        is found later and ends the job as `failed`, with the lines in `file_errors`.
+        is found later and ends the job as `failed`, with the lines in `file_errors` and in the file `errors_file_id`.
         """
         values = validated_body(NewJobSerializer, request)
         return once(
@@ -70,7 +70,8 @@ class JobsView(ProjectView):
 
 
 def jobs_of(project: Project) -> TrainingJobQuerySet:
-    return TrainingJob.objects.of(project).select_related("project", "result_file", "retry_of")
+    files = ("result_file", "errors_file", "left_out_file")
+    return TrainingJob.objects.of(project).select_related("project", "retry_of", *files)
 
 
 def shape(job: TrainingJob) -> dict[str, Any]:

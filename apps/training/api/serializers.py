@@ -145,6 +145,16 @@ class JobSerializer(serializers.Serializer[TrainingJob]):
     steps = serializers.IntegerField(help_text="In all; 0: not known yet.")
     message = serializers.CharField(allow_blank=True)
     file_errors = serializers.SerializerMethodField()
+    bad_rows = serializers.IntegerField(help_text="Lines of its files that cannot be used, in all.")
+    errors_file_id = serializers.CharField(
+        source="errors_file.uid", default=None, allow_null=True,
+        help_text="A file with all of these, as `file_errors` has the first.",
+    )  # fmt: skip
+    left_out = serializers.IntegerField(help_text="Rows of its files of which nothing is learned.")
+    left_out_file_id = serializers.CharField(
+        source="left_out_file.uid", default=None, allow_null=True,
+        help_text="A file with all of these: the user's file and line, what the row was for, and the reason.",
+    )  # fmt: skip
     estimate = serializers.DictField(help_text="Bytes of the device's memory, by part.")
     retry_of = serializers.CharField(source="retry_of.uid", default=None, allow_null=True)
 

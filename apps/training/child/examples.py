@@ -7,7 +7,7 @@ were the last, one sequence of tokens cannot hold that for all answers: the row 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from apps.training.child.failures import bad_data
+from apps.training.child.left_out import LeftOut
 from apps.training.child.rendering import Answer, Renderer, Unlearnable
 from apps.training.options import Options
-from apps.training.spec import LEFT_OUT, Method
+from apps.training.spec import Method
 
 IGNORED = -100  # the label of a token that is not learned
 MAX_TOLD = 20  # examples that are left out, in the log
@@ -53,8 +54,7 @@ class Counts:
     """Examples with a thumb up."""
     downs: int = 0
     cut: int = 0
-    left_out: list[tuple[int, str]] = field(default_factory=list)
-    """Line numbers of the user's file, each with why."""
+    left_out: LeftOut = field(default_factory=LeftOut)
     longest: int = 0
     """Tokens that `max_length` would have to be for the longest of those that were too long; 0: none was."""
     without_reasoning: int = 0
@@ -91,7 +91,7 @@ def read(path: Path, renderer: Renderer, method: Method, options: Options, count
             try:
                 made = encode(renderer, row, options)
             except Unlearnable as error:
-                counts.left_out.append((line, str(error)))
+                counts.left_out.add(line, str(error))
                 counts.longest = max(counts.longest, getattr(error, "needs", 0))
                 continue
             counts.examples += 1
@@ -102,30 +102,16 @@ def read(path: Path, renderer: Renderer, method: Method, options: Options, count
                 _count(columns, counts)
                 yield columns
     if not counts.examples:
-        lines = " ".join(f"Line {line}: {why}" for line, why in counts.left_out[:3])
+        lines = " ".join(f"Line {line}: {why}" for line, why in counts.left_out.first[:3])
         raise bad_data(f"No example of {path.name} has anything to learn. {lines}")
 
 
 def told(counts: Counts) -> Iterator[str]:
     """Sentences for the log about what was left out."""
-    for line, why in counts.left_out[:MAX_TOLD]:
+    for line, why in counts.left_out.first[:MAX_TOLD]:
         yield f"Line {line} is left out: {why}"
-    if (more := len(counts.left_out) - MAX_TOLD) > 0:
+    if (more := counts.left_out.count - MAX_TOLD) > 0:
         yield f"{more:,} more lines are left out."
-
-
-def write_left_out(folder: Path, counts: Mapping[str, Counts]) -> None:
-    """`LEFT_OUT` in the folder: a line of JSON for each row that is left out, of "training" and "validation"; no file
-    where there is none."""
-    if not any(found.left_out for found in counts.values()):
-        (folder / LEFT_OUT).unlink(missing_ok=True)
-        return
-    draft = folder / f"{LEFT_OUT}.draft"
-    with draft.open("wb") as out:
-        for file, found in counts.items():
-            for line, why in found.left_out:
-                out.write(msgspec.json.encode({"file": file, "line": line, "reason": why}) + b"\n")
-    draft.replace(folder / LEFT_OUT)
 
 
 def _count(columns: Columns, counts: Counts) -> None:

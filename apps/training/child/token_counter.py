@@ -11,7 +11,6 @@ import importlib
 import resource
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +19,12 @@ import msgspec
 from apps.training.child import examples
 from apps.training.child.examples import Counts
 from apps.training.child.failures import Refused
+from apps.training.child.left_out import LeftOut, listing
 from apps.training.child.rendering import Renderer
-from apps.training.spec import Checked, Failed, FileCheck, TrainingSpec
+from apps.training.spec import FILE_KINDS, Checked, Failed, FileCheck, TrainingSpec
 
 MEMORY_BYTES = 4 * 1024**3
-SHOWN = 100  # lines that are told here; all are in the file
-REASONS = 5
+REASONS = 5  # that are told here
 
 
 def check(spec: TrainingSpec, *, seconds: float) -> Checked | Failed:
@@ -33,34 +32,36 @@ def check(spec: TrainingSpec, *, seconds: float) -> Checked | Failed:
     try:
         renderer: Renderer = importlib.import_module("apps.training.child.tokenizer").renderer_of(spec)
         until = time.monotonic() + seconds
-        training = _read(spec, renderer, spec.train_file, until)
-        validation = _read(spec, renderer, spec.valid_file, until) if spec.valid_file else None
+        with listing(Path(spec.folder)) as listed:
+            training, validation = (Counts(left_out=LeftOut(kind, listed), until=until) for kind in FILE_KINDS)
+            _read(spec, renderer, spec.train_file, training)
+            if spec.valid_file:
+                _read(spec, renderer, spec.valid_file, validation)
     except Refused as refused:
         return refused.failed
-    examples.write_left_out(Path(spec.folder), {"training": training, "validation": validation or Counts()})
     return Checked(
-        training=_told(training), validation=_told(validation) if validation else None, dated=renderer.asks_for_date
+        training=_told(training),
+        validation=_told(validation) if spec.valid_file else None,
+        dated=renderer.asks_for_date,
     )
 
 
-def _read(spec: TrainingSpec, renderer: Renderer, path: str, until: float) -> Counts:
+def _read(spec: TrainingSpec, renderer: Renderer, path: str, counts: Counts) -> None:
     """Raises `Refused` for a model that can learn none of it; a file without anything to learn is counted."""
-    counts = Counts(until=until)
     try:
         for _ in examples.read(Path(path), renderer, spec.method, spec.options, counts):
             pass
     except Refused as refused:
         if refused.failed.code != "bad_data":
             raise
-    return counts
 
 
 def _told(counts: Counts) -> FileCheck:
-    reasons = Counter(why for _, why in counts.left_out).most_common(REASONS)
+    reasons = {each["message"]: each["rows"] for each in counts.left_out.reasons.listed()[:REASONS]}
     return FileCheck(
         rows=counts.rows, examples=counts.examples, tokens=counts.tokens, cut=counts.cut, longest=counts.longest,
         without_reasoning=counts.without_reasoning, without_tools=counts.without_tools,
-        left_out=counts.left_out[:SHOWN], left_out_count=len(counts.left_out), reasons=dict(reasons),
+        left_out=counts.left_out.first, left_out_count=counts.left_out.count, reasons=reasons,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from typing import IO, Any, Literal
 import msgspec
 from django.conf import settings
 
+from apps.batches.line_lists import LineList
 from apps.batches.models import File
 from apps.core.json_lines import escape_separators_in_bytes
 from apps.training.files.reading import MAX_ERRORS, Limits, LineError, Reader
@@ -27,6 +28,7 @@ from apps.training.files.rows import TEXTS
 from apps.training.models import TrainingJob
 from apps.training.options import Options, parse
 from apps.training.presets import held_out_share
+from apps.training.spec import LEFT_OUT
 
 Part = Literal["train", "valid", "held_out"]
 TRAIN, VALID = "train.jsonl", "valid.jsonl"
@@ -52,21 +54,22 @@ class Prepared:
 
 
 class Invalid(Exception):
-    """A file cannot be used. `param` names it, `errors` are as the job keeps them."""
+    """A file cannot be used. `param` names it, `errors` are as the job keeps them: the first."""
 
     def __init__(self, param: str, message: str, errors: list[dict[str, Any]]) -> None:
         super().__init__(message)
         self.param, self.errors = param, errors
 
 
-def prepare(job: TrainingJob, look: Callable[[], None]) -> Prepared:
-    """Write the job's files. `look` is called now and then, and may raise. Raises `Invalid`, `OSError`."""
+def prepare(job: TrainingJob, look: Callable[[], None], bad_rows: LineList) -> Prepared:
+    """Write the job's files. `look` is called now and then, and may raise. Raises `OSError`, and `Invalid` once all
+    bad rows are in `bad_rows`, as `FileErrorSerializer` has them."""
     job.folder.mkdir(parents=True, exist_ok=True)
     for left in job.folder.glob(f"{DRAFTS}*"):
         shutil.rmtree(left, ignore_errors=True)
     options = parse(job.options)
     with _drafts(job.folder) as drafts:
-        prepared = _write(job, options, drafts, look)
+        prepared = _write(job, options, drafts, look, bad_rows)
         look()
         for name in (TRAIN, VALID):
             if (drafts / name).exists():
@@ -77,7 +80,7 @@ def prepare(job: TrainingJob, look: Callable[[], None]) -> Prepared:
 
 def remove_prepared(folder: Path) -> None:
     """What a job that has ended needs no more; its checkpoints stay."""
-    for name in (TRAIN, VALID):
+    for name in (TRAIN, VALID, LEFT_OUT):
         (folder / name).unlink(missing_ok=True)
     for left in folder.glob(f"{DRAFTS}*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -92,17 +95,21 @@ def _drafts(folder: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _write(job: TrainingJob, options: Options, drafts: Path, look: Callable[[], None]) -> Prepared:
-    least = settings.TRAINING_MIN_EXAMPLES
-    if not job.validation_file_uid:
-        everything = drafts / "all.jsonl"
-        found = _checked(job, "training_file", everything, least, look)
-        parts = parts_of(job, found.count, options)
-        _split(everything, found.count, parts, options.seed, drafts, look)
-        return _prepared(found, found.count - sum(parts), *parts)
-    found = _checked(job, "training_file", drafts / TRAIN, least, look)
-    apart = _checked(job, "validation_file", drafts / VALID, 1, look)
-    return _prepared(found, found.count, apart.count, more=apart.unused)
+def _write(job: TrainingJob, options: Options, drafts: Path, look: Callable[[], None], bad_rows: LineList) -> Prepared:
+    least, validates = settings.TRAINING_MIN_EXAMPLES, bool(job.validation_file_uid)
+    whole = drafts / (TRAIN if validates else "all.jsonl")
+    found = {"training_file": _checked(job, "training_file", whole, least, look, bad_rows)}
+    if validates:
+        found["validation_file"] = _checked(job, "validation_file", drafts / VALID, 1, look, bad_rows)
+    if any(reader.errors for reader in found.values()):
+        raise _invalid(job, found)
+    training = found["training_file"]
+    if validates:
+        apart = found["validation_file"]
+        return _prepared(training, training.count, apart.count, more=apart.unused)
+    parts = parts_of(job, training.count, options)
+    _split(whole, training.count, parts, options.seed, drafts, look)
+    return _prepared(training, training.count - sum(parts), *parts)
 
 
 def parts_of(job: TrainingJob, rows: int, options: Options) -> tuple[int, int]:
@@ -140,28 +147,35 @@ def _prepared(
     )  # fmt: skip
 
 
-def _checked(job: TrainingJob, param: str, target: Path, least: int, look: Callable[[], None]) -> Reader:
-    """Write the file's rows to `target`. What was found out about them."""
+def _checked(
+    job: TrainingJob, param: str, target: Path, least: int, look: Callable[[], None], bad_rows: LineList
+) -> Reader:
+    """Write the file's rows to `target`, as long as they are good. What was found out about them."""
     limits = Limits(rows=settings.TRAINING_MAX_ROWS, line_bytes=settings.DATASET_ROW_MAX_BYTES, least=least)
-    file: File | None = getattr(job, param)
-    try:
-        if file is None:
-            raise FileNotFoundError
-        content = file.content.storage.open(str(file.content.name), "rb")
-    except FileNotFoundError as error:
-        gone = LineError("file_not_found", "The file was deleted: upload it again, and create a new job.")
-        raise _invalid(job, param, [gone], 0) from error
-    with content, target.open("wb") as out:
+    with _opened(job, param) as content, target.open("wb") as out:
         reader = Reader(content, job.method, limits)  # type: ignore[arg-type] # one of them
         for count, row in enumerate(reader.rows()):
             if count % LOOK_EVERY == 0:
                 look()
-            if not reader.errors:
+            if isinstance(row, LineError):
+                if row.line is not None:
+                    bad_rows.add(_told(job, param, row))
+            elif not reader.errors:
                 out.write(escape_separators_in_bytes(_encode({"line": reader.line, **row})) + b"\n")
         _flush(out)
-    if reader.errors:
-        raise _invalid(job, param, reader.errors, reader.bad)
     return reader
+
+
+def _opened(job: TrainingJob, param: str) -> IO[bytes]:
+    """Raises `Invalid` for a file that was deleted."""
+    file: File | None = getattr(job, param)
+    try:
+        if file is None:
+            raise FileNotFoundError
+        return file.content.storage.open(str(file.content.name), "rb")
+    except FileNotFoundError as error:
+        gone = LineError("file_not_found", "The file was deleted: upload it again, and create a new job.")
+        raise Invalid(param, f"{_cannot(param)} {gone.message}", [_told(job, param, gone)]) from error
 
 
 def _split(
@@ -185,14 +199,28 @@ def _split(
         (drafts / VALID).unlink()
 
 
-def _invalid(job: TrainingJob, param: str, found: list[LineError], bad: int) -> Invalid:
-    uid = job.training_file_uid if param == "training_file" else job.validation_file_uid
-    errors = [{"file": uid, **asdict(error)} for error in found[:MAX_ERRORS]]
-    first = found[0]
+def _invalid(job: TrainingJob, found: Mapping[str, Reader]) -> Invalid:
+    """Of files of which one at least has errors, by their names as parameters."""
+    bad = {param: reader for param, reader in found.items() if reader.errors}
+    errors = [_told(job, param, error) for param, reader in bad.items() for error in reader.errors]
+    message = " ".join(_sentence(param, reader) for param, reader in bad.items())
+    return Invalid(next(iter(bad)), message, errors[:MAX_ERRORS])
+
+
+def _sentence(param: str, reader: Reader) -> str:
+    first, bad = reader.errors[0], reader.bad
     where = "" if first.line is None else f"Line {first.line:,}: "
-    more = f" {bad:,}{' or more' * (bad >= MAX_ERRORS)} lines have errors; this is the first." if bad > 1 else ""
-    name = "training" if param == "training_file" else "validation"
-    return Invalid(param, f"The {name} file cannot be used. {where}{first.message}{more}", errors)
+    more = f" {bad:,} lines have errors; this is the first." if bad > 1 else ""
+    return f"{_cannot(param)} {where}{first.message}{more}"
+
+
+def _cannot(param: str) -> str:
+    return f"The {param.replace('_', ' ')} cannot be used."
+
+
+def _told(job: TrainingJob, param: str, error: LineError) -> dict[str, Any]:
+    uid = job.training_file_uid if param == "training_file" else job.validation_file_uid
+    return {"file": uid, **asdict(error)}
 
 
 def _flush(file: IO[bytes]) -> None:

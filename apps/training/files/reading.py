@@ -1,6 +1,6 @@
 """Reads a training file: bytes in, checked rows and errors out. It knows no model and no database.
 
-Memory holds one line, whatever the file's size; at most `MAX_ERRORS` errors are kept.
+Memory holds one line, whatever the file's size, and the first `MAX_ERRORS` errors.
 """
 
 from collections import Counter
@@ -36,14 +36,15 @@ class LineError:
 
 @dataclass(slots=True)
 class Reader:
-    """Iterate over `rows()`; afterwards `errors` and `count` are known."""
+    """Iterate over `rows()`; afterwards `errors`, `bad` and `count` are known."""
 
     file: IO[bytes]
     method: Method
     limits: Limits
     errors: list[LineError] = field(default_factory=list)
+    """The first `MAX_ERRORS`."""
     bad: int = 0
-    """Lines that cannot be used, of which `errors` has the first."""
+    """Lines that cannot be used."""
     count: int = 0
     """Rows, bad ones too."""
     line: int = 0
@@ -56,8 +57,8 @@ class Reader:
     """Of all rows."""
     _shape_line: int = 0
 
-    def rows(self) -> Iterator[Row]:
-        """The good rows. Reading goes on after a bad one, so that all are told at once."""
+    def rows(self) -> Iterator[Row | LineError]:
+        """The good rows, and what is wrong with the others. Reading goes on after a bad one: all are told at once."""
         for number, raw in _split(self.file, self.limits.line_bytes):
             if not raw.strip():
                 continue
@@ -65,14 +66,14 @@ class Reader:
             try:
                 row = self._row(number, raw)
             except RowError as error:
-                self._add(error, number)
-                if error.code in ("wrong_encoding", "too_many_rows") or self.bad >= MAX_ERRORS:
+                yield self._add(error, number)
+                if error.code in ("wrong_encoding", "too_many_rows"):
                     return
             else:
                 self.line = number
                 yield row
         if self.count < self.limits.least:
-            self._add(self._too_few(), None)
+            yield self._add(self._too_few(), None)
 
     def _row(self, number: int, raw: bytes) -> Row:
         if number == 1:
@@ -110,10 +111,12 @@ class Reader:
         message = f"The file holds {few} example{'s' * (few != 1)}, and at least {least} are needed: add some."
         return RowError(message, "too_few_rows")
 
-    def _add(self, error: RowError, line: int | None) -> None:
+    def _add(self, error: RowError, line: int | None) -> LineError:
         self.bad += line is not None
+        made = LineError(error.code, str(error), line)
         if len(self.errors) < MAX_ERRORS:
-            self.errors.append(LineError(error.code, str(error), line))
+            self.errors.append(made)
+        return made
 
 
 def _split(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes]]:

@@ -6,10 +6,13 @@ Killed at any moment, nothing of it counts; the next control worker starts over.
 import errno
 import logging
 import time
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import connection, transaction
 
+from apps.batches.line_lists import LineList, line_list, saved
+from apps.batches.models import File
 from apps.core import attempts, bell, leases
 from apps.core.crew import Crew
 from apps.core.errors import Stopped
@@ -20,7 +23,9 @@ from apps.training import endings
 from apps.training.estimates import needs_of
 from apps.training.files.accounts import check, warnings
 from apps.training.files.preparing import DRAFTS, TRAIN, Invalid, Prepared, prepare, remove_prepared
+from apps.training.files.reading import MAX_ERRORS
 from apps.training.files.tokens import Count, count_tokens
+from apps.training.left_out import keep_left_out
 from apps.training.models import JobEvent, TrainingJob
 from apps.training.presets import Data
 from apps.training.services import TOPIC, note, plan_of
@@ -81,18 +86,24 @@ def _validate(pk: int, held: leases.Held, keeper: leases.Keeper) -> None:
             raise Stopped
 
     try:
-        if job.base is None:
-            raise Invalid("model", "The model was deleted: create a job with another.", [])
-        prepared = prepare(job, look)
-        _pass(job, job.base, prepared, check(job, prepared), held)
-    except Invalid as invalid:
-        _refuse(job, invalid, held)
+        with line_list() as bad_rows:
+            _check(job, look, bad_rows, held)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             TrainingJob.objects.filter(pk=pk, status=Status.VALIDATING).update(message=NO_SPACE)
         raise
     finally:
         progress.hint(TOPIC, job.uid)
+
+
+def _check(job: TrainingJob, look: Callable[[], None], bad_rows: LineList, held: leases.Held) -> None:
+    try:
+        if job.base is None:
+            raise Invalid("model", "The model was deleted: create a job with another.", [])
+        prepared = prepare(job, look, bad_rows)
+        _pass(job, job.base, prepared, check(job, prepared), held)
+    except Invalid as invalid:
+        _refuse(job, invalid, bad_rows, held)
 
 
 def _pass(job: TrainingJob, base: Model, prepared: Prepared, checked: Checked | None, held: leases.Held) -> None:
@@ -113,6 +124,7 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, checked: Checked | 
             estimate=needs.parts,
             options=options,
             plan=plan.as_dict() | {"held_out": prepared.held_out},
+            **keep_left_out(job),
         )
         if not moved:
             raise Stopped
@@ -133,13 +145,24 @@ def _pass(job: TrainingJob, base: Model, prepared: Prepared, checked: Checked | 
         bell.ring("gpu")
 
 
-def _refuse(job: TrainingJob, invalid: Invalid, held: leases.Held) -> None:
-    code, param, message = f"invalid_{invalid.param}", invalid.param, str(invalid)
-    with transaction.atomic(), connection.cursor() as cursor:
+def _refuse(job: TrainingJob, invalid: Invalid, bad_rows: LineList, held: leases.Held) -> None:
+    code, param = f"invalid_{invalid.param}", invalid.param
+    name = f"{job.uid}.errors.jsonl"
+    with bad_rows.stored(job.project, name) as file, transaction.atomic(), connection.cursor() as cursor:
         leases.fence(cursor, held)
-        if job.advance(Status.FAILED, message=message, errors=invalid.errors, error_code=code, error_param=param):
-            note(job, message, level=JobEvent.Level.ERROR)
-            announce(type="fine_tuning.job.failed", project=job.project, data={"id": job.uid})
+        changes = {"bad_rows": bad_rows.count, "errors_file": saved(file), **keep_left_out(job)}
+        lists = (bad_rows.count, file), (changes.get("left_out", 0), changes.get("left_out_file"))
+        message = "".join([str(invalid), *(_all_in(*each) for each in lists)])
+        if not job.advance(
+            Status.FAILED, message=message, errors=invalid.errors, error_code=code, error_param=param, **changes
+        ):
+            raise Stopped
+        note(job, message, level=JobEvent.Level.ERROR)
+        announce(type="fine_tuning.job.failed", project=job.project, data={"id": job.uid})
+
+
+def _all_in(rows: int, file: File | None) -> str:
+    return f" The first {MAX_ERRORS} are listed here, all {rows:,} in {file.uid}." if file and rows > MAX_ERRORS else ""
 
 
 def _sentence(prepared: Prepared, tokens: Count) -> str:

@@ -1,6 +1,7 @@
 """A trainer that learns nothing, quickly: it says and saves what a real one does, so that the server can be tested.
 
-It does as `fake_trainer.json` in the model's folder tells: seconds of a step, when to die, when to fail and how.
+It does as `fake_trainer.json` in the model's folder tells: seconds of a step, when to die, when to fail and how,
+and which rows it leaves out.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from apps.training import checkpoints
-from apps.training.spec import Ended, Evaluated, Failed, News, Saved, Started, Stepped, TrainingSpec, encode
+from apps.training.spec import LEFT_OUT, Ended, Evaluated, Failed, News, Saved, Started, Stepped, TrainingSpec, encode
 
 RANK, WIDTH = 8, 64  # of the adapter; the width is the tiny model's
 STOP: list[int] = []
@@ -33,8 +34,11 @@ def train(spec: TrainingSpec, does: dict[str, Any]) -> None:
     examples = Path(spec.train_file).read_text().count("\n")
     latest = checkpoints.latest(Path(spec.folder))
     begun = int(latest.name.rpartition("-")[2]) if latest else 0
+    left_out = does.get("left_out", [])
+    (Path(spec.folder) / LEFT_OUT).write_text("".join(json.dumps(row) + "\n" for row in left_out))
     tell(Started(backend="plain", version="0", examples=examples, valid_examples=1, tokens=10 * examples,
-                 trained_tokens=5 * examples, cut=0, steps=steps, save_steps=save, resumed_from=begun))  # fmt: skip
+                 trained_tokens=5 * examples, cut=0, steps=steps, save_steps=save, resumed_from=begun,
+                 left_out=len(left_out)))  # fmt: skip
     best = begun
     for step in range(begun + 1, steps + 1):
         time.sleep(does.get("step_seconds", 0.02))
