@@ -63,14 +63,14 @@ def trained(project: Project, base: Model, settings: Any, tmp_path: Path) -> Che
     )
 
 
-def _train(job: TrainingJob) -> Saved:
+def _train(job: TrainingJob, seconds: float = SECONDS) -> Saved:
     news: list[News] = []
     trainer = Trainer(
         spec_of(job, "cpu"), python=site.TRAINER_PYTHON, cwd=site.BASE_DIR, log=job.folder / "log", on_news=news.append
     )
     trainer.start()
     try:
-        assert trainer.wait(SECONDS) == 0, trainer.tail()
+        assert trainer.wait(seconds) == 0, trainer.tail()
     finally:
         trainer.stop(0)
     (saved,) = [each for each in news if isinstance(each, Saved)]
