@@ -20,6 +20,9 @@ from apps.training.child.failures import unsupported
 THINK, THOUGHT = "<think>", "</think>"
 OPENED = re.compile(rf"{THINK}\s*({THOUGHT}\s*)?\Z")
 """The end of a prompt that begins the answer's thinking, or says that there is none."""
+CHANNEL = "<|channel>"
+NO_THOUGHT = re.compile(r"<\|channel>thought\s*<channel\|>\s*\Z")
+"""How a prompt of Gemma 4's ends that says that there is no thinking; answers of earlier turns are written without."""
 
 Row = dict[str, Any]
 Tokenizer = Any
@@ -121,6 +124,9 @@ class Renderer:
         if opened and whole.startswith(asked[: opened.start()]):
             rest = whole[opened.start() :]
             return rest if opened.group(1) else _with_thinking(rest, message)
+        none = NO_THOUGHT.search(asked)
+        if none and whole.startswith(asked[: none.start()]) and not whole.startswith(CHANNEL, none.start()):
+            return whole[none.start() :]
         raise Unlearnable("the model's chat template writes an answer otherwise than its prompt begins it.")
 
     def _ended(self, said: str, message: Row) -> tuple[str, bool]:
