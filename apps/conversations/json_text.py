@@ -8,7 +8,6 @@ import msgspec
 from apps.conversations.errors import RowError
 
 _encode = msgspec.json.Encoder().encode
-_MARK = b'":'
 
 
 def decoded(raw: bytes) -> Any:
@@ -20,13 +19,9 @@ def decoded(raw: bytes) -> Any:
 
 
 def _may_repeat_a_key(raw: bytes, value: Any) -> bool:
-    """Whether the text has other keys than its value, which costs a tenth of a look at each.
-
-    Marks between keys and values cannot be counted where a quote is escaped otherwise, or space stands before a colon.
-    """
-    if raw.count(_MARK) != _encode(value).count(_MARK) or b"\\u0022" in raw:
-        return True
-    return b" :" in raw or b"\n:" in raw or b"\t:" in raw or b"\r:" in raw
+    """Whether the text has more colons than its value, which costs a tenth of a look at each key: those in texts are as
+    many in both, unless some are escaped."""
+    return raw.count(b":") != _encode(value).count(b":") or (b"\\" in raw and b"\\u003" in raw)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:

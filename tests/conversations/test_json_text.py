@@ -31,6 +31,8 @@ def test_it_works() -> None:
         b'{"m":"he said \\":","m":"x"}',
         '{"é":1,"\\u00e9":2}'.encode(),
         b'{"a":{},"a":{"a":1}}',
+        b'{"a":"\\u003a","a":2}',
+        b'{"a":"::","a":"\\u003A\\u003A","b":"\\u003A\\u003A\\u003A"}',
     ],
 )
 def test_a_key_that_stands_twice(raw: bytes) -> None:
@@ -58,7 +60,7 @@ def test_texts_that_look_so(raw: bytes) -> None:
 def test_whatever_comes() -> None:
     """Generated objects, with and without a key that is written twice, in several styles."""
     chance = random.Random(7)
-    pieces = ['"', ":", '":', "\\", " :", "a", "é", "\\u0022:", "\n", "{", "}"]
+    pieces = ['"', ":", "\\u003a", '":', "\\", " :", "a", "é", "\\u0022:", "\n", "{", "}"]
 
     def text() -> str:
         return "".join(chance.choices(pieces, k=chance.randint(0, 6)))
