@@ -34,6 +34,8 @@ ROWS: dict[str, list[Any]] = {
     "dpo": [preference(number) for number in range(40)],
     "kto": [thumb(number, up=number % 2 == 0) for number in range(40)],
 }
+PATIENCE = {"sft": 90.0, "dpo": 900.0, "kto": 900.0}
+"""Seconds for a job to come to a step: where answers are compared with a second model's, a step takes seconds."""
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -126,14 +128,15 @@ def strike(site: TrainingSite, moments: Sequence[str], seed: int, method: str = 
             time.sleep(chance.uniform(0, 4))
         else:
             first = max([SAVE_STEPS, *(step for step, _ in struck)]) + 1
-            site.wait(uid, step=chance.randrange(first, first + (STEPS - SAVE_STEPS - first) // left))
+            step = chance.randrange(first, first + (STEPS - SAVE_STEPS - first) // left)
+            site.wait(uid, step=step, seconds=PATIENCE[method])
         if moment == "saving":
             assert eventually(lambda: is_saving(site.var / "training" / uid), 30), "it was never seen to save"
         os.kill(victims[chance.random() < 0.7], signal.SIGKILL)
         assert eventually(partial(is_gone, victims[0]), 5), "an orphan trains on"
         time.sleep(1)  # until all that was heard of it is written
         struck.append((site.job(uid)[1], len(site.starts(uid))))
-    site.wait(uid, status="succeeded", seconds=120)
+    site.wait(uid, status="succeeded", seconds=30 + PATIENCE[method])
     status, last, message = site.job(uid)
     assert (status, last) == ("succeeded", STEPS), message
     starts = site.starts(uid)
