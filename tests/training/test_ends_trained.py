@@ -46,7 +46,7 @@ TEMPLATE = (
 SEED, ASKED, TOKENS = 7_011, 20, 120
 SECONDS = 1200  # for the training, on a busy machine
 OPTIONS = {
-    "max_steps": 12, "save_steps": 12, "rank": 16, "alpha": 32.0, "learning_rate": 4e-3, "batch_size": 2,
+    "max_steps": 40, "save_steps": 40, "rank": 16, "alpha": 32.0, "learning_rate": 1e-3, "batch_size": 8,
     "accumulation": 1, "max_length": 64, "gradient_checkpointing": False,
 }  # fmt: skip
 
