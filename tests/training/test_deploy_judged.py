@@ -142,7 +142,17 @@ def test_a_judge_that_gives_no_score_ends_nothing(workers: Workers, checkpoint: 
     deployment = workers.drive(wanted(checkpoint, judge))
     assert deployment.status == Status.READY
     assert deployment.parity["unseen"]["tuned"]["judged"] is None
-    assert "The judge judge gave no score that could be read." in deployment.message
+    assert "The judge judge gave no score that could be read. Of the first answer: No score" in deployment.message
+
+
+def test_a_judge_with_a_small_context_has_room_for_its_score(
+    workers: Workers, checkpoint: Checkpoint, judge: Model
+) -> None:
+    Model.objects.filter(pk=judge.pk).update(engine_settings={"max_model_len": judged.TOKENS - 1})
+    deployment = wanted(checkpoint, judge)
+    workers.say({**TUNED, "judge": verdicts(deployment)})
+    workers.drive(deployment)
+    assert "The judge gives it 5.0 of 5 (the base model: 1.0)." in deployment.message
 
 
 def test_a_judge_that_is_deleted_meanwhile_ends_nothing(workers: Workers, checkpoint: Checkpoint, judge: Model) -> None:

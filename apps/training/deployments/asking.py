@@ -6,8 +6,9 @@ It knows no deployment: what becomes of an answer, or of a question without one,
 import contextlib
 import http.client
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from apps.core.text import storable
 from apps.datasets.runs.requests import URL
@@ -20,6 +21,8 @@ from apps.training.deployments.prompts import Prompt, Reference, text_of
 ANSWER_SECONDS = 300.0
 LEAST_TOKENS, MOST_TOKENS = 64, 512  # of an answer, beyond the characters of its reference
 ERROR_CHARACTERS = 2_000
+
+Told = TypeVar("Told")
 
 
 class Unanswered(Exception):
@@ -53,16 +56,22 @@ def ask(host: EngineHost, name: str, prompt: Prompt, reference: Reference | None
     """The model's answer at temperature 0, and how likely the reference is for it. Raises `Unanswered`."""
     allowed = min(LEAST_TOKENS + len(text_of(reference)), MOST_TOKENS)
     body = scoring.asking(prompt) | {"temperature": 0, "seed": 0}
-    try:
-        answer = _send(host, name, body | {"max_tokens": allowed})
-    except Rejected:  # that may be more than the whole context has: then as many as there is room for
-        answer = _send(host, name, body | {"max_tokens": None})
+    answer = with_room(lambda tokens: _send(host, name, body | {"max_tokens": tokens}), allowed)
     losses = scoring.losses(lambda body: _send(host, name, body), prompt, reference, answer)
     choice = answer["choices"][0]
     ended = choice.get("finish_reason") != "length"
     if not ended and reference and losses[0] is None and _written(answer) < allowed:
         raise Rejected("the engine's context has no room for its answer.")
     return Said(_text(choice), ended, *losses)
+
+
+def with_room(send: Callable[[int | None], Told], tokens: int) -> Told:
+    """What `send` gives for so many tokens of an answer; or, where that is more than the engine's whole context, for as
+    many as there is room for. Raises what `send` raises."""
+    try:
+        return send(tokens)
+    except Rejected:
+        return send(None)
 
 
 def _written(answer: dict[str, Any]) -> int:

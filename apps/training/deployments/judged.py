@@ -24,6 +24,8 @@ RUBRIC = (
     "says what is not right. 1: it contradicts the reference, or does not answer the question."
 )
 """Where none is given."""
+TOKENS: int = judging.DEFAULTS["max_tokens"]
+WHY = 300  # characters of a reason in the report's sentence
 SCORES, UNHEARD = "judged", "judge_message"
 """In a deployment's `parity`: [score, reason] of each of `order`, as far as it was scored, 0 where no score could be
 read; and why the judge was not asked for all of them."""
@@ -97,11 +99,12 @@ def remark(deployment: Deployment) -> str:
     scores = parity.get(SCORES, ())
     if UNHEARD in parity or not scores or any(value for value, _ in scores):
         return str(parity.get(UNHEARD, ""))
-    return f"The judge {deployment.judge_name} gave no score that could be read."
+    why = scores[0][1][:WHY]
+    return f"The judge {deployment.judge_name} gave no score that could be read. Of the first answer: {why}"
 
 
-def request(deployment: Deployment, model: str, place: Place) -> bytes:
-    """The body of a chat that has one answer scored."""
+def request(deployment: Deployment, model: str, place: Place, tokens: int | None = TOKENS) -> bytes:
+    """The body of a chat that has one answer scored, in that many tokens; None: as many as there is room for."""
     parity = deployment.parity
     references = parity.get("references", ())
     asked = judging.question(
@@ -110,7 +113,7 @@ def request(deployment: Deployment, model: str, place: Place) -> bytes:
         reference=_told(references[place.question] if place.question < len(references) else None),
         answer=THINKING.sub("", parity[place.column][place.question]).strip(),
     )
-    return requests.Prompt(model, judging.DEFAULTS).body(json.dumps(asked))
+    return requests.Prompt(model, judging.DEFAULTS | {"max_tokens": tokens}).body(json.dumps(asked))
 
 
 def _turns(prompt: Mapping[str, Any]) -> Any:

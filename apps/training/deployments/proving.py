@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -23,7 +24,7 @@ from apps.models.jobs import EngineHost, Job
 from apps.models.models import Engine, EngineDeath, Model
 from apps.training.deployments import judged, left_out, verdicts
 from apps.training.deployments import services as deployments
-from apps.training.deployments.asking import Rejected, Said, Unanswered, ask, post
+from apps.training.deployments.asking import Rejected, Said, Unanswered, ask, post, with_room
 from apps.training.deployments.files import is_whole_model
 from apps.training.deployments.parity import Report, judge
 from apps.training.models import Deployment
@@ -162,15 +163,17 @@ def _answer(deployment: Deployment, question: _Question, host: EngineHost) -> Sa
     """Raises `Unanswered`."""
     parity, number, name = deployment.parity, question.number, question.model.name
     if question.place:
-        return _have_scored(host, name, judged.request(deployment, name, question.place))
+        return _have_scored(host, name, partial(judged.request, deployment, name, question.place))
     reference = next(iter(parity.get("references", ())[number : number + 1]), None)
     return ask(host, name, parity["prompts"][number], reference)
 
 
-def _have_scored(host: EngineHost, name: str, body: bytes) -> Scored:
-    """Without a score where the judge does not take it: it may be too long. Raises `Unanswered`."""
+def _have_scored(host: EngineHost, name: str, request: Callable[[int | None], bytes]) -> Scored:
+    """`request` gives the body, for so many tokens of an answer. Without a score where the judge does not take it: it
+    may be too long. Raises `Unanswered`."""
     try:
-        value, reason = judging.score_in(post(host, name, URL, body).decode(errors="replace"))
+        said = with_room(lambda tokens: post(host, name, URL, request(tokens)), judged.TOKENS)
+        value, reason = judging.score_in(said.decode(errors="replace"))
     except Rejected as error:
         value, reason = 0, str(error)
     return Scored(value, storable(reason))
