@@ -40,9 +40,13 @@ def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     }  # fmt: skip
     only = ["--include-path-regex", DATASETS, "--exclude-path-regex", f"{ENDLESS}$"]
     only += [part for name in GONE for part in ("--exclude-operation-id", name)]
-    yield fuzz(site, tmp_path_factory.mktemp("fuzz"), known=known, used=USED, examples=EXAMPLES, only=only)
-    site.sql("UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status = ANY(%s)", list(OPEN))
-    site.wait_until_idle()
+    try:
+        yield fuzz(site, tmp_path_factory.mktemp("fuzz"), known=known, used=USED, examples=EXAMPLES, only=only)
+    finally:
+        site.sql(
+            "UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status = ANY(%s)", list(OPEN)
+        )
+        site.wait_until_idle()
 
 
 def test_it_works(report: dict[str, Any]) -> None:

@@ -83,14 +83,18 @@ def known(site: Site) -> dict[str, Sequence[str]]:
 
 @pytest.fixture(scope="module")
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    yield fuzz(
-        site, tmp_path_factory.mktemp("fuzz"), known=known(site), used=USED, examples=EXAMPLES,
-        only=["--exclude-path-regex", f"({ENDLESS}|{ENGINES})$|{DATASETS}|{TRAINING}"],
-    )  # fmt: skip
-    # It retries whatever it finds, other tests' endless requests among them: nothing of its own shall run on.
-    site.sql("UPDATE models_benchmark SET status = 'cancelled', ended_at = now() WHERE ended_at IS NULL")
-    site.sql("UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status = ANY(%s)", UNFINISHED)
-    site.wait_until_idle()
+    try:
+        yield fuzz(
+            site, tmp_path_factory.mktemp("fuzz"), known=known(site), used=USED, examples=EXAMPLES,
+            only=["--exclude-path-regex", f"({ENDLESS}|{ENGINES})$|{DATASETS}|{TRAINING}"],
+        )  # fmt: skip
+    finally:
+        # It retries whatever it finds, other tests' endless requests among them: nothing of its own shall run on.
+        site.sql("UPDATE models_benchmark SET status = 'cancelled', ended_at = now() WHERE ended_at IS NULL")
+        site.sql(
+            "UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status = ANY(%s)", UNFINISHED
+        )
+        site.wait_until_idle()
 
 
 def test_it_works(report: dict[str, Any]) -> None:

@@ -33,15 +33,17 @@ def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     assert made.returncode == 0, made.stderr
     known = json.loads(made.stdout) | {"chat": [CHAT_MODEL]}
     only = ["--include-path-regex", TRAINING, "--exclude-path-regex", ENDLESS]
-    yield fuzz(site, tmp_path_factory.mktemp("fuzz"), known=known, used=USED, examples=EXAMPLES, only=only)
-    # Nothing of its own shall run on.
-    site.sql(
-        "UPDATE training_trainingjob SET status = 'cancelled', ended_at = now() WHERE status = ANY(%s)", list(OPEN)
-    )
-    site.sql("UPDATE training_deployment SET status = 'undeployed' WHERE status = ANY(%s)", list(GOING))
-    site.sql("UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status IN"
-             " ('validating', 'in_progress')")  # fmt: skip
-    site.wait_until_idle()
+    try:
+        yield fuzz(site, tmp_path_factory.mktemp("fuzz"), known=known, used=USED, examples=EXAMPLES, only=only)
+    finally:
+        # Nothing of its own shall run on.
+        site.sql(
+            "UPDATE training_trainingjob SET status = 'cancelled', ended_at = now() WHERE status = ANY(%s)", list(OPEN)
+        )
+        site.sql("UPDATE training_deployment SET status = 'undeployed' WHERE status = ANY(%s)", list(GOING))
+        site.sql("UPDATE batches_batch SET status = 'cancelling', cancelling_at = now() WHERE status IN"
+                 " ('validating', 'in_progress')")  # fmt: skip
+        site.wait_until_idle()
 
 
 def test_it_works(report: dict[str, Any]) -> None:

@@ -215,7 +215,10 @@ def test_a_result_is_deployed(checkpoint: Checkpoint, capfd: pytest.CaptureFixtu
         assert text in shown
 
 
-def test_it_is_deployed_with_a_judge(checkpoint: Checkpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_is_deployed_with_a_judge(
+    checkpoint: Checkpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     make_base(tmp_path / "judge", "judge")
     score = {"exact": 0, "matched": 2, "loss": 2.5, "unended": 0, "judged": 4.25, "scored": 7}
     figures = {"unseen": {"asked": 7, "base": score, "tuned": score}, "sentence": "It learned."}

@@ -237,7 +237,7 @@ class CheckpointMetricsSerializer(serializers.Serializer[Any]):
     full_valid_loss = serializers.FloatField(source="valid_loss", allow_null=True)
     full_valid_mean_token_accuracy = serializers.FloatField(source="valid_token_accuracy", allow_null=True)
     rewards = serializers.DictField(
-        child=serializers.FloatField(), required=False, read_only=True,
+        child=serializers.FloatField(), required=False,
         help_text=f"There where preferences or thumbs were measured: {', '.join(REWARD_COLUMNS)}. Not in OpenAI's API.",
     )  # fmt: skip
 
